@@ -1,0 +1,118 @@
+"""Retry your agent without paying twice: LLM and tool steps checkpointed in Redis, result and cost in one write.
+
+    import agentcheckpoint as ac
+
+    with ac.run("research-42") as run:
+        plan = run.step("plan", make_plan, question)
+
+Names are loaded when they are first used, so that importing this package imports neither Redis nor OpenAI.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agentcheckpoint.aio import AsyncRun as AsyncRun
+    from agentcheckpoint.core.ledger import CostReport as CostReport
+    from agentcheckpoint.core.models import LedgerEntry as LedgerEntry
+    from agentcheckpoint.core.models import Usage as Usage
+    from agentcheckpoint.core.pricing import Price as Price
+    from agentcheckpoint.decorators import agent as agent
+    from agentcheckpoint.decorators import step as step
+    from agentcheckpoint.decorators import tool as tool
+    from agentcheckpoint.errors import AgentCheckpointError as AgentCheckpointError
+    from agentcheckpoint.errors import AgentCheckpointWarning as AgentCheckpointWarning
+    from agentcheckpoint.errors import CheckpointCorrupt as CheckpointCorrupt
+    from agentcheckpoint.errors import CheckpointsLost as CheckpointsLost
+    from agentcheckpoint.errors import CommitUnknown as CommitUnknown
+    from agentcheckpoint.errors import DurabilityWarning as DurabilityWarning
+    from agentcheckpoint.errors import Interrupted as Interrupted
+    from agentcheckpoint.errors import InvalidName as InvalidName
+    from agentcheckpoint.errors import InvalidStore as InvalidStore
+    from agentcheckpoint.errors import LeaseLost as LeaseLost
+    from agentcheckpoint.errors import NoActiveRunWarning as NoActiveRunWarning
+    from agentcheckpoint.errors import NotInstalled as NotInstalled
+    from agentcheckpoint.errors import ResultNotStorable as ResultNotStorable
+    from agentcheckpoint.errors import RunBusy as RunBusy
+    from agentcheckpoint.errors import RunDeleted as RunDeleted
+    from agentcheckpoint.errors import RunMisuse as RunMisuse
+    from agentcheckpoint.errors import RunNotFound as RunNotFound
+    from agentcheckpoint.errors import SchemaTooNew as SchemaTooNew
+    from agentcheckpoint.errors import StepMismatch as StepMismatch
+    from agentcheckpoint.errors import StepRejected as StepRejected
+    from agentcheckpoint.errors import StoreError as StoreError
+    from agentcheckpoint.errors import StoreRefused as StoreRefused
+    from agentcheckpoint.errors import StoreUnavailable as StoreUnavailable
+    from agentcheckpoint.errors import Suspended as Suspended
+    from agentcheckpoint.errors import UnmetStepsWarning as UnmetStepsWarning
+    from agentcheckpoint.errors import UnrecordedCallWarning as UnrecordedCallWarning
+    from agentcheckpoint.openai import name as name
+    from agentcheckpoint.openai import reject as reject
+    from agentcheckpoint.openai import wrap as wrap
+    from agentcheckpoint.options import Step as Step
+    from agentcheckpoint.runs import Run as Run
+    from agentcheckpoint.runs import run as run
+    from agentcheckpoint.store.connect import connect as connect
+    from agentcheckpoint.store.store import Store as Store
+    from agentcheckpoint.view import RunView as RunView
+    from agentcheckpoint.view import delete as delete
+    from agentcheckpoint.view import get as get
+
+_HOME = {
+    "aio": ("AsyncRun",),
+    "core.ledger": ("CostReport",),
+    "core.models": ("LedgerEntry", "Usage"),
+    "core.pricing": ("Price",),
+    "decorators": ("agent", "step", "tool"),
+    "errors": (
+        "AgentCheckpointError",
+        "AgentCheckpointWarning",
+        "CheckpointCorrupt",
+        "CheckpointsLost",
+        "CommitUnknown",
+        "DurabilityWarning",
+        "Interrupted",
+        "InvalidName",
+        "InvalidStore",
+        "LeaseLost",
+        "NoActiveRunWarning",
+        "NotInstalled",
+        "ResultNotStorable",
+        "RunBusy",
+        "RunDeleted",
+        "RunMisuse",
+        "RunNotFound",
+        "SchemaTooNew",
+        "StepMismatch",
+        "StepRejected",
+        "StoreError",
+        "StoreRefused",
+        "StoreUnavailable",
+        "Suspended",
+        "UnmetStepsWarning",
+        "UnrecordedCallWarning",
+    ),
+    "openai": ("name", "reject", "wrap"),
+    "runs": ("Run", "run"),
+    "options": ("Step",),
+    "store.connect": ("connect",),
+    "store.store": ("Store",),
+    "view": ("RunView", "delete", "get"),
+}
+_WHERE = {public: module for module, names in _HOME.items() for public in names}
+__all__ = sorted(_WHERE)
+
+
+def __getattr__(name: str) -> Any:
+    module = _WHERE.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,369 @@
+"""One live attempt of a run: its right to write, its replay state, its account. Both faces work on the same one."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+
+from agentcheckpoint.core import ids, ledger
+from agentcheckpoint.core.codec import Chain, Where
+from agentcheckpoint.core.journal import Call, Journal, Scope
+from agentcheckpoint.core.models import Birth, Closed, Done, Failure, Inputs, LedgerEntry, LogEntry, Opened
+from agentcheckpoint.errors import (
+    AgentCheckpointWarning,
+    DurabilityWarning,
+    LeaseLost,
+    RunBusy,
+    RunMisuse,
+    StepMismatch,
+    StoreError,
+)
+from agentcheckpoint.flow import Course
+from agentcheckpoint.options import OnMismatch
+from agentcheckpoint.results import Results
+from agentcheckpoint.store.claim import Opening, Taken, open_run
+from agentcheckpoint.store.commit import Change, Committed, Superseded, commit
+from agentcheckpoint.store.effects import Pause, Protocol
+from agentcheckpoint.store.fence import Fence
+from agentcheckpoint.store.holder import Holder, describe, this_process
+from agentcheckpoint.store.keys import RunKeys
+from agentcheckpoint.store.loading import Loaded
+from agentcheckpoint.store.store import Store
+from agentcheckpoint.store.upkeep import book_waste, set_totals, sweep
+
+after_commit: list[Callable[[Attempt, Change], None]] = []
+"""Called after each commit that was applied: crash points of tests and of the demo hang here."""
+
+LEASE = 30.0
+"""Seconds that a lease lasts without being renewed."""
+
+
+def new_id() -> str:
+    """An id for a log entry or a paid attempt."""
+    return secrets.token_hex(8)
+
+
+def new_token(epoch: int) -> str:
+    """A fencing token: the nonce is there because a failover can forget an epoch and hand the number out again."""
+    return f"{epoch}.{secrets.token_hex(8)}"
+
+
+class Attempt:
+    """The state of one attempt. Its methods that do I/O are protocol generators.
+
+    Args:
+        store: where the run is kept; ``None`` when the library is switched off.
+        run_id, namespace: which run.
+        on_mismatch: what to do when a step's inputs differ from the recorded ones.
+        lease: seconds.
+        agent, inputs: the decorated agent that this run belongs to, and what it was called with.
+    """
+
+    def __init__(
+        self,
+        store: Store | None,
+        run_id: str,
+        namespace: str = "default",
+        *,
+        on_mismatch: OnMismatch = "error",
+        lease: float = LEASE,
+        agent: str | None = None,
+        inputs: Inputs | None = None,
+    ) -> None:
+        self.store = store
+        self.run_id = ids.check_run_id(run_id)
+        self.namespace = ids.check_namespace(namespace)
+        self.on_mismatch: OnMismatch = on_mismatch
+        self.instance = secrets.token_hex(8)
+        self.fence = Fence(RunKeys(ids.run_tag(namespace, run_id)), namespace, run_id)
+        self.fence.ttl_ms = int(lease * 1000)
+        self.chain = Chain(())
+        self.root = Scope()
+        self.number = 0
+        self.state = ""
+        self.open = False
+        self.lease_lock = threading.Lock()
+        """Held while the lease is renewed, so that no renewal comes after its release."""
+        self.journal = Journal(())
+        self.money: dict[str, LedgerEntry] = {}
+        self.waste: dict[str, LedgerEntry] = {}
+        self.replayed: list[LedgerEntry] = []
+        self.replays = 0
+        self.before_next_call: list[Callable[[], Course[None]]] = []
+        """Streams that may have been left after their answer was complete: to be finished first."""
+        self.answers: dict[str, tuple[Done, Call]] = {}
+        """The model calls' answers that were handed out, by the provider's ids: they may be rejected."""
+        self._agent, self._inputs = agent, inputs
+        self._entries: tuple[LogEntry, ...] = ()
+        self._results = Results(self.fence, ())
+        self._clock = (0, time.monotonic())
+
+    @property
+    def off(self) -> bool:
+        """The library is switched off: functions are called, nothing is recorded."""
+        return self.store is None
+
+    # -- time and words -------------------------------------------------------------------------------------------
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch on the server's clock, carried on by this process's monotonic one."""
+        base, then = self._clock
+        return base + int((time.monotonic() - then) * 1000)
+
+    def where(self, slot: str, entry_id: str) -> Where:
+        return Where(self.namespace, self.run_id, slot, entry_id)
+
+    def check(self) -> None:
+        """Raises if a step cannot be called: closed, forked, or lost to another worker."""
+        if not self.open:
+            raise RunMisuse(
+                f"run {self.run_id!r} is not open: call its steps inside `with ac.run(...)`.", run_id=self.run_id
+            )
+        self.fence.check()
+
+    # -- opening and closing --------------------------------------------------------------------------------------
+
+    def opening(self, wait: float) -> Protocol[None]:
+        """Claims the run and loads it, waiting up to ``wait`` seconds for a worker that is alive."""
+        holder = this_process(self.instance)
+        self.fence.holder = holder.model_dump_json().encode()
+        stamp = int(time.time() * 1000)
+        opening = Opening(
+            birth=Birth(id=new_id(), at=stamp, namespace=self.namespace, run=self.run_id),
+            entry=lambda number: Opened(
+                id=new_id(), at=stamp, attempt=number, worker=f"pid {holder.pid} on {holder.host}", agent=self._agent, inputs=self._inputs
+            ),
+            released=released_here,
+        )
+        deadline = time.monotonic() + wait
+        while not isinstance(outcome := (yield from open_run(self.fence, new_token, opening)), Taken):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise busy_error(self.run_id, outcome.holder, outcome.ttl)
+            yield Pause(min(0.2, left))
+        self._take_over(outcome.loaded)
+        yield from self._mend_totals(outcome.loaded)
+
+    def _take_over(self, loaded: Loaded) -> None:
+        self._clock = (loaded.now_ms, time.monotonic())
+        self._entries = loaded.entries
+        self.journal = Journal(loaded.entries)
+        self.state = loaded.meta.get("state", "")
+        self.number = int(loaded.meta.get("attempt", "0"))
+        self.money = ledger.fold_entries(logged_money(loaded.entries))
+        self.waste = {entry.id: entry for entry in loaded.waste}
+        self._results = Results(self.fence, [e for e in loaded.entries if isinstance(e, Done)])
+        self._check_inputs()
+        self.open = True
+
+    def _check_inputs(self) -> None:
+        """The same id with other arguments would be somebody else's result."""
+        if self._inputs is None or self.on_mismatch != "error":
+            return
+        for entry in self._entries:
+            if isinstance(entry, Opened) and entry.inputs is not None and entry.inputs.digest != self._inputs.digest:
+                raise input_mismatch(self.run_id, self._agent, entry.inputs, self._inputs)
+
+    def _mend_totals(self, loaded: Loaded) -> Protocol[None]:
+        sums = totals(self.money.values())
+        stored = {name: loaded.meta.get(name, "0") for name in sums}
+        if stored != {name: str(amount) for name, amount in sums.items()}:
+            warnings.warn(
+                f"run {self.run_id!r}: its stored totals {stored} are not the sums of its ledger {sums}. The ledger "
+                "counts; the totals were set to it. Something else writes to this run's keys.",
+                AgentCheckpointWarning,
+                stacklevel=2,
+            )
+            yield from set_totals(self.fence, sums)
+
+    def closing(self, closed: Closed, output: bytes | None) -> Protocol[None]:
+        """Notes how the attempt ended, stores the output, and gives the lease back."""
+        with self.lease_lock:
+            self.open = False
+        change = Change(closed, output, fields={"state": closed.state}, release=True)
+        yield from self._commit(change, None, None, None)
+        if self.fence.doubtful:
+            yield from sweep(self.fence)
+
+    # -- steps ----------------------------------------------------------------------------------------------------
+
+    def decide(self, call: Call, on_mismatch: OnMismatch | None) -> Done | None:
+        """The record to answer the call with; ``None``: execute it.
+
+        Raises:
+            StepMismatch: other inputs are recorded, and the policy is to say so.
+        """
+        if call.mismatch is None:
+            return call.found
+        policy = on_mismatch or self.on_mismatch
+        if policy == "reuse":
+            return call.mismatch
+        if policy == "rerun":
+            return None
+        self.journal.end(call)
+        raise step_mismatch(self.run_id, call, call.mismatch)
+
+    def fetch(self, done: Done) -> Protocol[bytes]:
+        """The result bytes of a record, through the chain of codecs."""
+        data = yield from self._results.fetch(done)
+        return self.chain.decode(data, self.where(done.slot, done.id), done.payload.codec)
+
+    def count_replay(self, done: Done) -> None:
+        """A record answered a call: what it had cost is saved."""
+        self.replays += 1
+        self.replayed.extend(self.money[entry.id] for entry in done.entries if entry.id in self.money)
+
+    def commit(self, change: Change, call: Call, value: object = None) -> Protocol[Committed | Superseded]:
+        """Stores a change that belongs to a call; see ``store.commit.commit`` for what it raises."""
+
+        def same(done: Done) -> bool:
+            return done.slot == call.slot and done.inputs.digest == call.inputs.digest
+
+        done = change.entry if isinstance(change.entry, Done) else None
+        outcome = yield from self._commit(change, call.slot, value, same if done is not None else None)
+        if isinstance(outcome, Superseded):  # noted here, since a cancelled caller may not come back to do it
+            self.journal.replayed(call)
+        elif done is not None:
+            self.journal.record(call, done)
+        return outcome
+
+    def _commit(
+        self, change: Change, slot: str | None, value: object, same: Callable[[Done], bool] | None
+    ) -> Protocol[Committed | Superseded]:
+        entries = tuple(getattr(change.entry, "entries", ()))
+        grown = growth(self.money, entries)
+        fields = dict(change.fields)
+        if "state" not in fields and self.state != "running":
+            fields["state"] = "running"
+        change = Change(change.entry, change.result, grown, fields, change.release)
+        try:
+            outcome = yield from commit(self.fence, change, new_token, step=slot, value=value, same=same)
+        except LeaseLost as exc:
+            try:
+                yield from book_waste(self.fence, as_waste(entries))
+            except StoreError as trouble:
+                exc.add_note(f"What this worker paid could not be booked as wasted: {trouble}")
+            raise
+        finally:
+            self._say_if_rolled_back()
+        if isinstance(outcome, Superseded):
+            yield from book_waste(self.fence, as_waste(entries))
+            return outcome
+        self.money.update((entry.id, entry) for entry in entries)
+        self.state = fields.get("state", self.state)
+        for observe in after_commit:
+            observe(self, change)
+        return outcome
+
+    def _say_if_rolled_back(self) -> None:
+        if self.fence.went_back:
+            self.fence.went_back = False
+            warnings.warn(
+                f"run {self.run_id!r}: the server had forgotten that this worker claimed the run, so it was rolled "
+                "back (a failover to a lagging replica, or a restart without fsync). All that this worker knows to "
+                "be committed is still there; what other workers committed meanwhile may not be.",
+                DurabilityWarning,
+                stacklevel=2,
+            )
+
+    # -- account --------------------------------------------------------------------------------------------------
+
+    def cost(self) -> ledger.CostReport:
+        """What was spent on this run so far, by all its attempts, and what this attempt saved by replaying."""
+        entries = ledger.fold_entries(self.money.values(), self.waste.values())
+        priced = [entry.cost for entry in self.replayed if entry.cost is not None]
+        return ledger.report(
+            entries.values(),
+            saved=sum(priced),
+            replayed=self.replays,
+            saved_unpriced=len(self.replayed) - len(priced),
+        )
+
+
+def logged_money(entries: Iterable[LogEntry]) -> Iterable[LedgerEntry]:
+    """The ledger entries of a log, in its order."""
+    for entry in entries:
+        yield from getattr(entry, "entries", ())
+
+
+def totals(entries: Iterable[LedgerEntry]) -> dict[str, int]:
+    """The sums that are stored beside the log, nano-dollars."""
+    sums = {"paid": 0, "wasted": 0}
+    for entry in entries:
+        if entry.bill in sums and entry.cost is not None:
+            sums[entry.bill] += entry.cost
+    return sums
+
+
+def growth(known: Mapping[str, LedgerEntry], entries: Iterable[LedgerEntry]) -> dict[str, int]:
+    """By how much these entries change the totals."""
+    fresh = list(entries)
+    before = totals(known[entry.id] for entry in fresh if entry.id in known)
+    after = totals(fresh)
+    return {name: after[name] - before[name] for name in after if after[name] != before[name]}
+
+
+def as_waste(entries: Iterable[LedgerEntry]) -> list[LedgerEntry]:
+    """What was bought for nothing; what was not billed needs no booking."""
+    billed = [entry for entry in entries if entry.bill != "not_billed"]
+    return [e.model_copy(update={"bill": "wasted"}) if e.bill == "paid" else e for e in billed]
+
+
+def released_here(holder: Holder) -> bool:
+    """Whether the holder is this process, and has no such attempt open any more."""
+    from agentcheckpoint.current import is_open
+
+    mine = this_process()
+    return (holder.boot, holder.pidns, holder.pid) == (mine.boot, mine.pidns, os.getpid()) and not is_open(holder.note)
+
+
+def failure(error: BaseException) -> Failure:
+    """An exception as text, bounded."""
+    import traceback
+
+    trace = "".join(traceback.format_exception(error))
+    return Failure(type=type(error).__qualname__, message=str(error)[:2000], trace=trace[-4000:])
+
+
+def busy_error(run_id: str, holder: Holder | None, ttl: float) -> RunBusy:
+    owner = describe(holder) if holder is not None else "somebody"
+    return RunBusy(
+        f"run {run_id!r} is being worked on by {owner}; its lease runs for another {ttl:.0f} s if it is not renewed. "
+        "Wait for it with ac.run(..., wait=60), or stop that worker: a dead one on this machine is taken over at once.",
+        run_id=run_id,
+        owner=owner,
+        ttl=ttl,
+    )
+
+
+def step_mismatch(run_id: str, call: Call, recorded: Done) -> StepMismatch:
+    from agentcheckpoint.core.fingerprint import difference
+
+    rows = difference(recorded.inputs, call.inputs)
+    costs = [entry.cost for entry in recorded.entries]
+    stake = ledger.money(sum(c for c in costs if c is not None)) if costs and None not in costs else "an unknown sum"
+    paid = f"It cost {stake} when it was recorded. " if costs else ""
+    lines = "".join(f"\n  {name}: recorded {old}, came {new}" for name, old, new in rows)
+    return StepMismatch(
+        f"run {run_id!r}, step {call.slot!r}: it is recorded with other inputs than it is called with now.{lines}\n"
+        f"{paid}Choose: a key (Step(name, key=...)) if these are different steps; on_mismatch='rerun' to run it "
+        "again; on_mismatch='reuse' to take the recorded result; ignore=(...) for arguments that do not matter; or "
+        "another run id.",
+        run_id=run_id,
+        step=call.slot,
+    )
+
+
+def input_mismatch(run_id: str, agent: str | None, recorded: Inputs, came: Inputs) -> StepMismatch:
+    from agentcheckpoint.core.fingerprint import difference
+
+    lines = "".join(f"\n  {name}: recorded {old}, came {new}" for name, old, new in difference(recorded, came))
+    return StepMismatch(
+        f"run {run_id!r} of agent {agent!r} was started with other arguments than it is called with now.{lines}\n"
+        "A run id names one question: use another id for this one, or on_mismatch='reuse' to go on with the old.",
+        run_id=run_id,
+    )

@@ -1,0 +1,132 @@
+"""The two-phase step: look whether it is recorded, and if not, save its result when it is there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentcheckpoint import current
+from agentcheckpoint.attempt import Attempt
+from agentcheckpoint.core.codec import UNANNOTATED, result_type
+from agentcheckpoint.core.fingerprint import function_inputs
+from agentcheckpoint.core.journal import Scope
+from agentcheckpoint.errors import RunMisuse
+from agentcheckpoint.flow import Course, Flow, Raised, Returned
+from agentcheckpoint.options import Step
+from agentcheckpoint.steps import Plan, decide, keep, note_failure, replay, scope_in
+
+_NOTHING = object()
+
+
+def _nothing() -> None:
+    return None
+
+
+class Begun:
+    """A step that was begun: what both faces' ``begin`` share."""
+
+    def __init__(self, attempt: Attempt, step: Step, returns: Any) -> None:
+        self.attempt = attempt
+        self.step = step
+        self.done = False
+        self._value: object = _NOTHING
+        self._plan: Plan | None = None
+        self._began = 0
+        self._inside: Any = None
+        self._type = result_type(step.returns if returns is UNANNOTATED else returns)
+
+    @property
+    def value(self) -> object:
+        if self._value is _NOTHING:
+            raise RunMisuse(
+                f"run {self.attempt.run_id!r}, step {self.step.name!r}: it has no result yet: save one first.",
+                run_id=self.attempt.run_id,
+                step=self.step.name,
+            )
+        return self._value
+
+    def plan(self) -> Plan:
+        """The call, as planned when its ``with`` was entered."""
+        if self._plan is None:
+            raise RunMisuse(
+                f"run {self.attempt.run_id!r}, step {self.step.name!r}: use it as `with run.begin(...) as s:`.",
+                run_id=self.attempt.run_id,
+                step=self.step.name,
+            )
+        return self._plan
+
+    def enter(self) -> Plan:
+        """Takes the slot."""
+        attempt, step = self.attempt, self.step
+        attempt.check()
+        scope = scope_in(attempt)
+        call = attempt.journal.call(scope, step.name, step.key, function_inputs(_nothing, (), {}))
+        self._plan = Plan(attempt, step, "step", scope, call, "begin", self._type, _nothing)
+        return self._plan
+
+    def set(self, value: object) -> object:
+        self.done, self._value = True, value
+        return value
+
+    def go_inside(self) -> None:
+        """Steps called in the body are this step's children."""
+        self._began = self.attempt.now_ms()
+        self._inside = current.at(self.attempt, Scope(self.plan().slot))
+        self._inside.__enter__()
+
+    def go_outside(self) -> int:
+        """Leaves the step's position; returns how long the body took, milliseconds."""
+        if self._inside is not None:
+            self._inside.__exit__(None, None, None)
+            self._inside = None
+        return self.attempt.now_ms() - self._began
+
+    def ms(self) -> int:
+        return self.attempt.now_ms() - self._began
+
+
+def begin_flow(begun: Begun) -> Course[None]:
+    """Takes the slot, and the record if there is one."""
+    plan = begun.enter()
+    record = yield from decide(plan)
+    if record is not None:
+        begun.set((yield from replay(plan, record)))
+
+
+def save_flow(begun: Begun, value: object) -> Flow[object]:
+    """Commits the result.
+
+    Raises:
+        RunMisuse: it is recorded already.
+    """
+    plan = begun.plan()
+    if begun.done:
+        raise RunMisuse(
+            f"run {plan.attempt.run_id!r}, step {plan.slot!r}: it is recorded already. Write `if not s.done:` around "
+            "what makes and saves its result.",
+            run_id=plan.attempt.run_id,
+            step=plan.slot,
+            value=value,
+        )
+    kept = yield from keep(plan, Returned(value), begun.ms(), None)
+    return kept if isinstance(kept, Raised) else begun.set(kept)
+
+
+def leave_flow(begun: Begun, error: BaseException | None, ms: int) -> Flow[None]:
+    """Ends the step. Leaving without a result is an error, or a failed attempt if the body raised."""
+    plan = begun.plan()
+    try:
+        if begun.done:
+            return None
+        if error is None:
+            error = RunMisuse(
+                f"run {plan.attempt.run_id!r}, step {plan.slot!r}: its `with` was left without saving a result. Call "
+                "s.save(value), or raise.",
+                run_id=plan.attempt.run_id,
+                step=plan.slot,
+            )
+            yield from note_failure(plan, error, ms, ())
+            return Raised(error)
+        yield from note_failure(plan, error, ms, ())
+        return None
+    finally:
+        plan.attempt.journal.end(plan.call)

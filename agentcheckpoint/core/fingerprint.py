@@ -1,0 +1,181 @@
+"""The fingerprint of a step's inputs: a digest of the whole and of each argument, and what to show of them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, TypeAlias, cast
+
+from agentcheckpoint.core.canonical import MAX_PREVIEW, TooLarge, canonical, is_comparable, one_line, preview, qualified
+from agentcheckpoint.core.models import Argument, Inputs
+from agentcheckpoint.errors import RunMisuse
+
+UNCOUNTED = frozenset({"stream_options", "metadata", "user", "safety_identifier", "prompt_cache_key", "service_tier"})
+"""Fields of a model call's body that do not change what is asked."""
+
+TAIL = 8
+"""So many of a conversation's last messages are kept one by one, the others as one: what is stored of a conversation
+that grows by a message per call grows with the number of calls, not with its square."""
+
+_CONVERSATIONS = frozenset({"messages", "input"})
+_Row: TypeAlias = tuple[str, object, str]
+"""An argument: its name, value and preview."""
+
+_ABSENT = "—"
+_LATER = " (differs further on)"
+_ELEMENT = re.compile(r"(.+)\[(:?)(\d+)\]")
+
+
+def function_inputs(
+    fn: Callable[..., object], args: Collection[Any], kwargs: Mapping[str, Any], ignore: Collection[str] = ()
+) -> Inputs:
+    """Takes the fingerprint of a call of a function.
+
+    Arguments are bound to the signature, with its defaults: how they are passed makes no difference. What a method is
+    bound to is not part of it. An argument that is no data (a client, a lock, a function, a generator) has no digest,
+    and counts as its type.
+
+    Args:
+        fn: what is called. Without a usable signature its positional arguments are ``arg0``, ``arg1``, ...
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+        ignore: names of arguments that do not count.
+
+    Raises:
+        RunMisuse: ``ignore`` has a name that the function does not take.
+    """
+    while isinstance(fn, functools.partial):  # its signature hides what is bound by position
+        args, kwargs, fn = (*fn.args, *args), {**fn.keywords, **kwargs}, cast(Callable[..., object], fn.func)
+    if isinstance(ignore, str):
+        raise RunMisuse(f"ignore={ignore!r} is a string; it takes a collection of names: ignore=({ignore!r},).")
+    try:
+        signature = inspect.signature(fn)
+        bound = signature.bind(*args, **kwargs)
+    except (TypeError, ValueError):  # none, or one that a decorator made untrue; if the call is wrong, it will say so
+        values = [(f"arg{i}", value) for i, value in enumerate(args)] + list(kwargs.items())
+        return _inputs((name, value, preview(value)) for name, value in values if name not in ignore)
+    bound.apply_defaults()
+    _check_ignored(fn, signature, ignore)
+    return _inputs(
+        (name, value, preview(value))
+        for parameter, name, value in _expanded(bound)
+        if parameter not in ignore and name not in ignore
+    )
+
+
+def request_inputs(endpoint: str, body: Mapping[str, object]) -> Inputs:
+    """Takes the fingerprint of a model call: the endpoint and the body, less what does not change what is asked.
+
+    Args:
+        endpoint: the kind of call, such as ``chat``.
+        body: the request's JSON.
+    """
+    rows: list[_Row] = [("endpoint", endpoint, preview(endpoint))]
+    for name, value in body.items():
+        if name in UNCOUNTED:
+            continue
+        if name in _CONVERSATIONS and issubclass(type(value), list) and value:
+            rows.extend(_conversation(name, cast(list[object], value)))
+        else:
+            rows.append((name, value, preview(value)))
+    return _inputs(rows)
+
+
+def difference(recorded: Inputs, came: Inputs) -> list[tuple[str, str, str]]:
+    """Says in what two fingerprints differ.
+
+    Returns:
+        Name, recorded preview and new preview of each argument that differs; ``—`` stands for one that is not there.
+        Messages that one side keeps one by one and the other as one are left out: they cannot be compared.
+    """
+    old = {argument.name: argument for argument in recorded.arguments}
+    new = {argument.name: argument for argument in came.arguments}
+    rows: list[tuple[str, str, str]] = []
+    for name in {**old, **new}:
+        was, now = old.get(name), new.get(name)
+        if was is None or now is None:
+            if not _is_covered(name, new if now is None else old):
+                rows.append((name, was.preview if was else _ABSENT, now.preview if now else _ABSENT))
+        elif was.preview != now.preview and (was.digest != now.digest or not was.digest):
+            rows.append((name, was.preview, now.preview))
+        elif was.digest != now.digest:
+            rows.append((name, was.preview + _LATER, now.preview + _LATER))
+    return rows
+
+
+def _check_ignored(fn: Callable[..., object], signature: inspect.Signature, ignore: Collection[str]) -> None:
+    unknown = set(ignore) - set(signature.parameters)
+    if unknown and all(p.kind is not p.VAR_KEYWORD for p in signature.parameters.values()):
+        raise RunMisuse(
+            f"ignore= names {', '.join(map(repr, sorted(unknown)))}, and {getattr(fn, '__qualname__', 'it')} takes no "
+            f"such argument; its parameters are: {', '.join(signature.parameters) or 'none'}."
+        )
+
+
+def _expanded(bound: inspect.BoundArguments) -> Iterator[tuple[str, str, Any]]:
+    """Parameter, argument's name and value; ``*args`` and ``**kwargs`` one by one."""
+    parameters = bound.signature.parameters
+    for name, value in bound.arguments.items():
+        kind = parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            yield from ((name, f"{name}[{i}]", item) for i, item in enumerate(value))
+        elif kind is inspect.Parameter.VAR_KEYWORD:
+            # A positional-only parameter leaves its name free for a keyword.
+            yield from ((name, f"{name}[{key!r}]" if key in parameters else key, item) for key, item in value.items())
+        else:
+            yield name, name, value
+
+
+def _inputs(rows: Iterable[_Row]) -> Inputs:
+    """The fingerprint of arguments, given by name, value and preview."""
+    arguments: list[Argument] = []
+    marks: list[str] = []
+    for name, value, shown in rows:
+        text, compared = f"!type {qualified(type(value))}", is_comparable(value)
+        if compared:
+            try:
+                text = canonical(value)
+            except TooLarge:
+                compared, shown = False, one_line(f"<{qualified(type(value))}: too large, not compared>")
+        digest = _digest(text)
+        arguments.append(Argument(name=one_line(name), digest=digest[:16] if compared else "", preview=shown))
+        marks.append(f"{canonical(name)}:{digest}")
+    return Inputs(digest=_digest("\n".join(sorted(marks)))[:32], arguments=tuple(arguments))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _conversation(name: str, messages: list[object]) -> Iterator[_Row]:
+    before = max(0, len(messages) - TAIL)
+    if before:
+        start = one_line(f"{before} messages, the first {_spoken(messages[0])}")
+        yield f"{name}[:{before}]", messages[:before], start
+    for i in range(before, len(messages)):
+        yield f"{name}[{i}]", messages[i], _spoken(messages[i])
+
+
+def _spoken(message: object) -> str:
+    """Who says what, as far as it fits a line."""
+    fields = cast(dict[str, object], message) if issubclass(type(message), dict) else {}
+    speaker, said = fields.get("role"), fields.get("content")
+    if isinstance(said, list):
+        parts = [cast(dict[str, object], part) for part in cast(list[object], said) if isinstance(part, dict)]
+        said = next((part["text"] for part in parts if "text" in part), None)
+    if isinstance(speaker, str) and isinstance(said, str):
+        return one_line(f"{speaker}: {said[:MAX_PREVIEW]}")
+    return preview(message)
+
+
+def _is_covered(name: str, other: Mapping[str, Argument]) -> bool:
+    """Whether the other side has this message too, or these messages, but not by themselves."""
+    if (own := _ELEMENT.fullmatch(name)) is None:
+        return False
+    theirs = [found for found in map(_ELEMENT.fullmatch, other) if found is not None and found[1] == own[1]]
+    if own[2]:
+        return bool(theirs)
+    return any(found[2] and int(found[3]) > int(own[3]) for found in theirs)

@@ -1,0 +1,135 @@
+"""What may be an id, a name or a key, and how steps are named: one place says what is valid."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import reprlib
+import unicodedata
+
+from agentcheckpoint.errors import InvalidName
+
+MAX_RUN_ID = 512
+MAX_NAME = 200
+MAX_KEY = 512
+
+_UNSTORABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_NAMESPACE = re.compile(r"[a-z0-9_-]{1,32}")
+_RESERVED = re.compile(r"[/#\[\]]")
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+
+
+def check_run_id(text: object) -> str:
+    """Returns the run id, unchanged.
+
+    It is compared with the ids of other systems (a queue's, a database's), so it is never rewritten; and it must be
+    in Unicode normal form C, or two ids that look alike would be two runs, each paid for.
+
+    Args:
+        text: 1 to 512 characters, in NFC, no control characters, no surrogates.
+
+    Raises:
+        InvalidName: it is not that.
+    """
+    run_id = _text("run id", text, MAX_RUN_ID)
+    if not unicodedata.is_normalized("NFC", run_id):
+        raise _invalid("run id", text, "Unicode normal form C; unicodedata.normalize('NFC', run_id) gives it")
+    return run_id
+
+
+def check_namespace(text: object) -> str:
+    """Returns the namespace, unchanged.
+
+    Args:
+        text: 1 to 32 of the characters a-z, 0-9, ``_`` and ``-``.
+
+    Raises:
+        InvalidName: it is not that.
+    """
+    if not isinstance(text, str) or _NAMESPACE.fullmatch(text) is None:
+        raise _invalid("namespace", text, "1 to 32 of the characters a-z, 0-9, _ and -")
+    return str.__str__(text)
+
+
+def check_name(text: object) -> str:
+    """Returns the step name in Unicode normal form C.
+
+    A name is a label in the source, and which of two equal-looking spellings an editor wrote is no reason to pay
+    again: so it is normalised, not refused.
+
+    Args:
+        text: 1 to 200 characters, no control characters, no surrogates, none of ``/ # [ ]``.
+
+    Raises:
+        InvalidName: it is not that.
+    """
+    name = _text("step name", text, MAX_NAME)
+    if _RESERVED.search(name):
+        raise _invalid("step name", text, "any text without / # [ ]; what varies goes into key=, which may hold them")
+    if name.isascii():
+        return name
+    return _text("step name", unicodedata.normalize("NFC", name), MAX_NAME)
+
+
+def check_key(text: object) -> str:
+    """Returns the key of a step, unchanged: it names data (a URL, a path), whose spelling may matter.
+
+    Args:
+        text: 1 to 512 characters, no control characters, no surrogates.
+
+    Raises:
+        InvalidName: it is not that.
+    """
+    return _text("step key", text, MAX_KEY)
+
+
+def run_tag(namespace: str, run_id: str) -> str:
+    """Returns the 24 hex digits that stand for a run in the names of its keys.
+
+    Raises:
+        InvalidName: the namespace or the run id is not valid.
+    """
+    # A valid namespace holds no slash, so the first slash ends it: no two runs share a text.
+    text = f"{check_namespace(namespace)}/{check_run_id(run_id)}"
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def slot(scope: str, name: str, *, ordinal: int | None = None, key: str | None = None) -> str:
+    """Returns the slot of a step: ``plan``, ``plan#2``, ``fetch[key]``, or a child's ``answer/search``.
+
+    Different scopes, names, ordinals and keys give different slots. Inside a key only ``]`` is changed: it is
+    doubled, so the first single one ends the key.
+
+    Args:
+        scope: the slot of the enclosing step; empty at the top of a run.
+        name: the step's name.
+        ordinal: which of the siblings of that name, from 1; 1 leaves no trace.
+        key: the step's own key, instead of an ordinal.
+
+    Raises:
+        InvalidName: the name or key is not valid, the ordinal is below 1, or a key came with an ordinal.
+    """
+    if ordinal is not None and (key is not None or ordinal < 1):
+        raise _invalid("ordinal", ordinal, "1 or more, and none beside a key")
+    local = check_name(name)
+    if key is not None:
+        local += f"[{check_key(key).replace(']', ']]')}]"
+    elif ordinal is not None and ordinal > 1:
+        local += f"#{ordinal}"
+    return f"{scope}/{local}" if scope else local
+
+
+def _text(what: str, text: object, most: int) -> str:
+    if not isinstance(text, str):
+        raise _invalid(what, text, f"a str of 1 to {most} characters")
+    if not 1 <= len(text) <= most:
+        raise _invalid(what, text, f"1 to {most} characters; this has {len(text)}")
+    if found := _UNSTORABLE.search(text):
+        raise _invalid(what, text, f"no control characters and no surrogates, such as U+{ord(found[0]):04X}")
+    return str.__str__(text)  # of a str subclass: an enum member's text, not its name
+
+
+def _invalid(what: str, given: object, allowed: str) -> InvalidName:
+    return InvalidName(f"{_SHORT.repr(given)} ({type(given).__name__}) cannot be a {what}. Allowed: {allowed}.")

@@ -1,0 +1,168 @@
+"""The account of every attempt: entries in, totals out. A total is always the sum of entries, one per attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import cast
+
+from agentcheckpoint.core.models import Bill, LedgerEntry, Usage
+from agentcheckpoint.core.usage import total_usage
+
+_BOUGHT: frozenset[Bill] = frozenset({"paid", "wasted"})
+_OUTSIDE_RANK: dict[Bill, int] = {"unresolved": 0, "not_billed": 1, "wasted": 2, "paid": 3}
+_NANO_DIGITS = 9
+
+
+def fold_entries(log: Iterable[LedgerEntry], outside: Iterable[LedgerEntry] = ()) -> dict[str, LedgerEntry]:
+    """Reduce what was said about each attempt to the one entry that counts: record over waste over unresolved.
+
+    Within the log the later entry wins, since a paid answer may be rejected afterwards; only *unresolved* never
+    replaces an entry that is settled. What stands outside the log has no order, and counts only where the log has not
+    settled the attempt: a fenced-off worker books as waste what its commit may well have recorded.
+
+    Args:
+        log: the entries of a run's log, in its order.
+        outside: the entries booked apart from the log, in any order.
+
+    Returns:
+        One entry per attempt id.
+    """
+    folded: dict[str, LedgerEntry] = {}
+    for entry in log:
+        known = folded.get(entry.id)
+        if known is None or not _settled(known) or _settled(entry):
+            folded[entry.id] = entry
+    for attempt, entry in _fold_outside(outside).items():
+        known = folded.get(attempt)
+        if known is None or (not _settled(known) and _settled(entry)):
+            folded[attempt] = entry
+    return folded
+
+
+def _settled(entry: LedgerEntry) -> bool:
+    return entry.bill != "unresolved"
+
+
+def _fold_outside(entries: Iterable[LedgerEntry]) -> dict[str, LedgerEntry]:
+    folded: dict[str, LedgerEntry] = {}
+    for entry in entries:
+        known = folded.get(entry.id)
+        if known is None or _outside_weight(known) < _outside_weight(entry):
+            folded[entry.id] = entry
+    return folded
+
+
+def _outside_weight(entry: LedgerEntry) -> tuple[int, bool, int, str]:
+    # The last member only makes the choice the same whatever the order.
+    return _OUTSIDE_RANK[entry.bill], entry.cost is not None, entry.cost or 0, entry.model_dump_json()
+
+
+@dataclass(frozen=True)
+class CostReport:
+    """What was bought, what was bought for nothing, and what replays did not have to buy.
+
+    Attributes:
+        paid: nano-dollars of attempts whose answers count, as far as their cost is known.
+        wasted: nano-dollars of attempts whose answers were refused or lost, as far as their cost is known.
+        unresolved: how many attempts may have been billed; nobody knows yet.
+        unpriced: how many paid or wasted attempts have no known cost.
+        attempts: how many attempts there were in all.
+        saved: nano-dollars that replays did not pay, as far as known.
+        replayed: how many steps were replayed.
+        saved_unpriced: how many replayed steps have no known cost.
+        usage: the tokens of the paid and wasted attempts, as far as they were measured.
+    """
+
+    paid: int = 0
+    wasted: int = 0
+    unresolved: int = 0
+    unpriced: int = 0
+    attempts: int = 0
+    saved: int = 0
+    replayed: int = 0
+    saved_unpriced: int = 0
+    usage: Usage = field(default_factory=Usage)
+
+    @property
+    def spent(self) -> int:
+        """Nano-dollars paid and wasted, as far as known."""
+        return self.paid + self.wasted
+
+    @property
+    def spent_usd(self) -> Decimal:
+        """Dollars paid and wasted, as far as known."""
+        return _dollars(self.spent)
+
+    @property
+    def saved_usd(self) -> Decimal:
+        """Dollars that replays did not pay, as far as known."""
+        return _dollars(self.saved)
+
+    def __str__(self) -> str:
+        parts = [f"spent {_known(self.spent, self.unpriced)}"]
+        if self.wasted:
+            parts[0] += f" (wasted {money(self.wasted)})"
+        if self.replayed or self.saved:
+            steps = "1 step" if self.replayed == 1 else f"{self.replayed} steps"
+            gaps = f", {self.saved_unpriced} unpriced" if self.saved_unpriced else ""
+            parts.append(f"saved {_known(self.saved, self.saved_unpriced)} ({steps} replayed{gaps})")
+        if self.unresolved:
+            parts.append(f"{self.unresolved} unresolved")
+        if self.unpriced:
+            parts.append(f"{self.unpriced} unpriced")
+        return " · ".join(parts)
+
+
+def report(
+    entries: Mapping[str, LedgerEntry] | Iterable[LedgerEntry],
+    *,
+    saved: int = 0,
+    replayed: int = 0,
+    saved_unpriced: int = 0,
+) -> CostReport:
+    """Sum a ledger.
+
+    Args:
+        entries: what ``fold_entries`` returned, or entries in the order of their log, which are folded first.
+        saved: nano-dollars that replays did not pay.
+        replayed: how many steps were replayed.
+        saved_unpriced: how many of these have no known cost.
+    """
+    given = cast(Mapping[str, LedgerEntry], entries).values() if isinstance(entries, Mapping) else entries
+    folded = list(fold_entries(given).values())
+    bought = [entry for entry in folded if entry.bill in _BOUGHT]
+    return CostReport(
+        paid=sum(entry.cost or 0 for entry in bought if entry.bill == "paid"),
+        wasted=sum(entry.cost or 0 for entry in bought if entry.bill == "wasted"),
+        unresolved=sum(not _settled(entry) for entry in folded),
+        unpriced=sum(entry.cost is None for entry in bought),
+        attempts=len(folded),
+        saved=saved,
+        replayed=replayed,
+        saved_unpriced=saved_unpriced,
+        usage=total_usage(entry.usage for entry in bought if entry.usage is not None),
+    )
+
+
+def money(nano: int | None) -> str:
+    """Write nano-dollars for people: to the cent, or two significant digits where that is finer; ``—`` if unknown."""
+    if nano is None:
+        return "—"
+    size = abs(nano)
+    decimals = min(_NANO_DIGITS, max(2, _NANO_DIGITS + 2 - len(str(size))))
+    step = 10 ** (_NANO_DIGITS - decimals)
+    whole, rest = divmod((size + step // 2) // step, 10**decimals)
+    fraction = f"{rest:0{decimals}d}"
+    fraction = fraction[:2] + fraction[2:].rstrip("0")
+    return f"{'-' if nano < 0 else ''}${whole:,}.{fraction}"
+
+
+def _known(nano: int, unpriced: int) -> str:
+    """An amount; if nothing but unknown prices stands behind a 0, it does not read as one."""
+    return "unknown" if unpriced and not nano else money(nano)
+
+
+def _dollars(nano: int) -> Decimal:
+    return Decimal(f"{nano}e-{_NANO_DIGITS}")  # a constructor is exact in any decimal context

@@ -1,0 +1,181 @@
+"""The frozen records of a run's log, and the money in them. What is stored is exactly these, as JSON.
+
+A run's log is append-only: what happened is never rewritten, so an older version of this library destroys nothing
+that a newer one wrote. Unknown fields are ignored on reading; an entry with a ``v`` above ``SCHEMA`` is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA = 1
+
+StepKind: TypeAlias = Literal["step", "tool", "llm"]
+RunState: TypeAlias = Literal["running", "retryable", "waiting", "interrupted", "completed", "failed", "cancelled"]
+Bill: TypeAlias = Literal["paid", "wasted", "unresolved", "not_billed"]
+"""What became of an attempt's money: *unresolved* may have been billed; nobody knows yet."""
+
+
+class Record(BaseModel):
+    """The base of all that is stored: frozen, and tolerant of fields that a later version added."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+
+class Usage(Record):
+    """Tokens of one paid attempt. Cached and cache-write tokens lie inside the input, reasoning inside the output."""
+
+    input_tokens: int = Field(default=0, ge=0)
+    output_tokens: int = Field(default=0, ge=0)
+    cached_tokens: int = Field(default=0, ge=0)
+    cache_write_tokens: int = Field(default=0, ge=0)
+    reasoning_tokens: int = Field(default=0, ge=0)
+    input_audio_tokens: int = Field(default=0, ge=0)
+    output_audio_tokens: int = Field(default=0, ge=0)
+
+
+class LedgerEntry(Record):
+    """One attempt to buy an answer: the only thing that carries money."""
+
+    id: str
+    """The attempt's id, also sent to the provider as ``X-Client-Request-Id``."""
+    bill: Bill
+    slot: str
+    model: str | None = None
+    """The model asked for."""
+    served: str | None = None
+    """The model that answered, as the provider names it."""
+    tier: str | None = None
+    """The service tier in the response."""
+    usage: Usage | None = None
+    """``None``: unmeasured."""
+    cost: int | None = None
+    """Nano-dollars; ``None``: unknown, which is not 0."""
+    price: str | None = None
+    """Where the price came from, or why there is none."""
+    request_id: str | None = None
+    """The provider's id of the request."""
+    at: int = 0
+    """When it was sent, milliseconds since the epoch on the store's clock."""
+    ms: int = 0
+    """How long it took, milliseconds."""
+
+
+class Argument(Record):
+    """One input of a step: its digest, and a short preview for people. No digest: it was not compared."""
+
+    name: str
+    digest: str
+    preview: str
+
+
+class Inputs(Record):
+    """What a step was called with, as digests: the whole, and each argument."""
+
+    digest: str
+    arguments: tuple[Argument, ...] = ()
+
+
+class Payload(Record):
+    """Describes the bytes kept beside a record: their size, and the chain of codecs that wrote them."""
+
+    size: int
+    codec: str = "json"
+
+
+class Failure(Record):
+    """An exception, as text: never revived."""
+
+    type: str
+    message: str
+    trace: str = ""
+
+
+class Logged(Record):
+    """What all entries of the log have."""
+
+    v: int = SCHEMA
+    id: str
+    at: int
+
+
+class Birth(Logged):
+    """The first entry of a log: which run this is, in full. Only the first claim writes it."""
+
+    k: Literal["birth"] = "birth"
+    namespace: str
+    run: str
+
+
+class Opened(Logged):
+    """A worker began an attempt of the run."""
+
+    k: Literal["opened"] = "opened"
+    attempt: int
+    worker: str
+    agent: str | None = None
+    inputs: Inputs | None = None
+
+
+class Intent(Logged):
+    """A paid call is about to be made: what it is, and what became of the attempts before it."""
+
+    k: Literal["intent"] = "intent"
+    slot: str
+    entries: tuple[LedgerEntry, ...] = ()
+
+
+class Done(Logged):
+    """A step's checkpoint. Its result is kept apart, under the same id."""
+
+    k: Literal["done"] = "done"
+    slot: str
+    kind: StepKind = "step"
+    inputs: Inputs
+    payload: Payload
+    function: str | None = None
+    overlap: bool = False
+    """A sibling of the same name was open at the same time."""
+    ms: int = 0
+    entries: tuple[LedgerEntry, ...] = ()
+
+
+class Failed(Logged):
+    """A step's attempt that raised: an attempt with its cost, never a result."""
+
+    k: Literal["failed"] = "failed"
+    slot: str
+    kind: StepKind = "step"
+    error: Failure
+    ms: int = 0
+    entries: tuple[LedgerEntry, ...] = ()
+
+
+class Rejected(Logged):
+    """A recorded answer was refused: its slot is open again, its money wasted."""
+
+    k: Literal["rejected"] = "rejected"
+    slot: str
+    target: str
+    """The id of the ``Done`` that is refused."""
+    why: str
+    entries: tuple[LedgerEntry, ...] = ()
+
+
+class Closed(Logged):
+    """An attempt of the run ended."""
+
+    k: Literal["closed"] = "closed"
+    state: RunState
+    error: Failure | None = None
+    output: Payload | None = None
+    """The run's output, kept apart under this entry's id."""
+    saved: int = 0
+    """Nano-dollars that this attempt did not pay, since it replayed."""
+    replayed: int = 0
+    entries: tuple[LedgerEntry, ...] = ()
+
+
+LogEntry: TypeAlias = Annotated[Birth | Opened | Intent | Done | Failed | Rejected | Closed, Field(discriminator="k")]

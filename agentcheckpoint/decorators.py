@@ -1,0 +1,131 @@
+"""``@ac.step``, ``@ac.tool`` and ``@ac.agent``: sugar over ``run.step`` and ``ac.run``, with and without parentheses."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
+
+from agentcheckpoint.agents import Agent
+from agentcheckpoint.options import UNSET, OnMismatch
+from agentcheckpoint.recipe import Recipe, mark_async
+from agentcheckpoint.tools import Tool
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class StepDecorator(Protocol):
+    """What ``@ac.step(...)`` gives: it returns a function of the same type."""
+
+    def __call__(self, fn: Callable[P, R], /) -> Callable[P, R]: ...
+
+
+class ToolDecorator(Protocol):
+    """What ``@ac.tool(...)`` gives."""
+
+    def __call__(self, fn: Callable[P, R], /) -> Tool[P, R]: ...
+
+
+class AgentDecorator(Protocol):
+    """What ``@ac.agent(...)`` gives."""
+
+    def __call__(self, fn: Callable[P, R], /) -> Agent[P, R]: ...
+
+
+@overload
+def step(fn: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def step(
+    *,
+    name: str | None = None,
+    key: Callable[..., str] | None = None,
+    returns: Any = UNSET,
+    ignore: Collection[str] = (),
+    on_mismatch: OnMismatch | None = None,
+    accept: Callable[[Any], bool] | None = None,
+) -> StepDecorator: ...
+def step(fn: Any = UNSET, /, **options: Any) -> Any:
+    """Makes each call of a function, async or not, a step of the current run. Works on methods too.
+
+    Where no run is active, the function just runs, and says so once by a ``NoActiveRunWarning``.
+
+    Args:
+        name: the step's name; the function's by default.
+        key: called with the function's arguments, defaults filled in; returns what tells this call apart.
+        returns, ignore, on_mismatch, accept: as in ``ac.Step``.
+
+    Raises:
+        RunMisuse: it is a generator, or its results cannot be stored.
+        InvalidName: the name cannot be used.
+    """
+    return functools.partial(_step, **options) if fn is UNSET else _step(fn)
+
+
+def _step(fn: Callable[..., Any], /, **options: Any) -> Callable[..., Any]:
+    recipe = Recipe(fn, "step", **options)
+
+    @functools.wraps(fn)
+    def stepped(*args: Any, **kwargs: Any) -> Any:
+        return recipe.call(args, kwargs)
+
+    if recipe.is_async:
+        mark_async(stepped)
+    return stepped
+
+
+@overload
+def tool(fn: Callable[P, R], /) -> Tool[P, R]: ...
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    key: Callable[..., str] | None = None,
+    returns: Any = UNSET,
+    ignore: Collection[str] = (),
+    on_mismatch: OnMismatch | None = None,
+    accept: Callable[[Any], bool] | None = None,
+) -> ToolDecorator: ...
+def tool(fn: Any = UNSET, /, **options: Any) -> Any:
+    """Makes a function a tool for a model: a step, with the schema to announce it by and a ``call`` to run it by.
+
+    Args:
+        name, key, returns, ignore, on_mismatch, accept: as in ``ac.step``; the name also has to please models: 1 to
+            64 of ``a-z A-Z 0-9 _ -``.
+
+    Raises:
+        RunMisuse: as ``ac.step``; or a model could not give its arguments.
+        InvalidName: the name cannot be used.
+    """
+    return functools.partial(_tool, **options) if fn is UNSET else _tool(fn)
+
+
+def _tool(fn: Callable[..., Any], /, **options: Any) -> Tool[Any, Any]:
+    return Tool(Recipe(fn, "tool", **options))
+
+
+@overload
+def agent(fn: Callable[P, R], /) -> Agent[P, R]: ...
+@overload
+def agent(*, name: str | None = None, on_mismatch: OnMismatch = "error", returns: Any = UNSET) -> AgentDecorator: ...
+def agent(fn: Any = UNSET, /, **options: Any) -> Any:
+    """Makes each call of a function, async or not, a run: ``research(q)``, or named, ``research.run("r-42", q)``.
+
+    Args:
+        name: what its runs are listed under; the function's name by default.
+        on_mismatch: what to do when a run of that id was started with other arguments, or a recorded step is called
+            with other inputs: ``"error"``, ``"rerun"`` or ``"reuse"``.
+        returns: the type of the output, when the function's annotation does not say it.
+
+    Raises:
+        RunMisuse: it is a generator, or its output cannot be stored.
+        InvalidName: the name cannot be used.
+    """
+    return functools.partial(_agent, **options) if fn is UNSET else _agent(fn)
+
+
+def _agent(
+    fn: Callable[..., Any], /, *, name: str | None = None, on_mismatch: OnMismatch = "error", returns: Any = UNSET
+) -> Agent[Any, Any]:
+    return Agent(fn, name, on_mismatch, returns)
+

@@ -1,0 +1,171 @@
+"""Every error and warning of the library: one tree, named after facts. Imports nothing of the package.
+
+A message says what happened, which run and step, what was recorded and what came, and what to do.
+An error raised after money was spent carries what was bought in ``value``.
+
+    AgentCheckpointError
+      InvalidName            an id, name or key that cannot be used            (ValueError)
+      InvalidStore           a URL or object that is not a usable store        (ValueError)
+      NotInstalled           an optional part is missing                       (ImportError)
+      RunMisuse              a call that makes no sense here                   (RuntimeError)
+      RunNotFound            no such run                                       (LookupError)
+      RunDeleted             the run was deleted                               (LookupError)
+      RunBusy                somebody alive is working on it
+      StepMismatch           the recorded step had other inputs
+      StepRejected           a paid answer was refused by its ``accept=``
+      ResultNotStorable      a value that would not come back as it went
+      StoreError
+        StoreUnavailable     nothing was sent; the server cannot be reached
+        StoreRefused         the server said no; nothing was applied
+        LeaseLost            another worker owns the run now
+        CommitUnknown        applied or not: the server went away before it said
+        CheckpointsLost      the store has lost what it had acknowledged
+        CheckpointCorrupt    what is stored is not what this library writes
+        SchemaTooNew         written by a newer version of this library
+
+``Suspended`` and ``Interrupted`` are no errors: they unwind the caller's code, and derive from ``BaseException``
+so that neither ``except Exception`` nor tenacity stops them.
+"""
+
+from __future__ import annotations
+
+
+class AgentCheckpointError(Exception):
+    """The base of every error of this library.
+
+    Attributes:
+        value: what the failed step had already returned (and perhaps paid for); ``None`` if nothing.
+        run_id: the run concerned, if known.
+        step: the slot of the step concerned, if known.
+    """
+
+    def __init__(
+        self, message: str, *, run_id: str | None = None, step: str | None = None, value: object = None
+    ) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+        self.step = step
+        self.value = value
+
+
+class InvalidName(AgentCheckpointError, ValueError):
+    """A run id, namespace, step name or key is empty, too long, or holds characters that cannot be stored."""
+
+
+class InvalidStore(AgentCheckpointError, ValueError):
+    """The URL, client or object given as a store is not one that this library can use."""
+
+
+class NotInstalled(AgentCheckpointError, ImportError):
+    """A part that is optional is needed and not installed; the message says what to install."""
+
+
+class RunMisuse(AgentCheckpointError, RuntimeError):
+    """The run was used in a way that makes no sense: closed, forked, not saved, or of the wrong colour."""
+
+
+class RunNotFound(AgentCheckpointError, LookupError):
+    """No run of that id is stored."""
+
+
+class RunDeleted(AgentCheckpointError, LookupError):
+    """The run was deleted; its id is kept as a tombstone so that nobody takes it for new."""
+
+
+class RunBusy(AgentCheckpointError):
+    """Somebody who is alive, as far as can be told, is working on the run.
+
+    Attributes:
+        owner: who holds the lease, for people to read.
+        ttl: seconds until the lease expires if it is not renewed.
+    """
+
+    def __init__(self, message: str, *, run_id: str, owner: str, ttl: float) -> None:
+        super().__init__(message, run_id=run_id)
+        self.owner = owner
+        self.ttl = ttl
+
+
+class StepMismatch(AgentCheckpointError):
+    """A recorded step was called with other inputs than it was recorded with."""
+
+
+class StepRejected(AgentCheckpointError):
+    """The step's ``accept=`` refused its answer: it is booked as wasted, and the step will run again."""
+
+
+class ResultNotStorable(AgentCheckpointError):
+    """A result would not come back from the store as it went in; ``value`` is the result itself.
+
+    Attributes:
+        path: where in the value the trouble is, such as ``$.a[1].b``.
+    """
+
+    def __init__(
+        self, message: str, *, path: str = "$", run_id: str | None = None, step: str | None = None, value: object = None
+    ) -> None:
+        super().__init__(message, run_id=run_id, step=step, value=value)
+        self.path = path
+
+
+class StoreError(AgentCheckpointError):
+    """The store could not do what was asked."""
+
+
+class StoreUnavailable(StoreError):
+    """The server cannot be reached; nothing was sent, so nothing was applied."""
+
+
+class StoreRefused(StoreError):
+    """The server answered with a refusal (read-only, out of memory, no permission, ...); nothing was applied."""
+
+
+class LeaseLost(StoreError):
+    """Another worker has taken the run over: this one can no longer write, and should stop."""
+
+
+class CommitUnknown(StoreError):
+    """The server went away before it said whether a commit was applied. ``value`` carries the step's result.
+
+    Opening the run again settles the question.
+    """
+
+
+class CheckpointsLost(StoreError):
+    """The store no longer has what it had acknowledged: evicted, rolled back, or deleted by somebody else."""
+
+
+class CheckpointCorrupt(StoreError):
+    """What stands under this run's keys is not what this library writes; nothing was overwritten."""
+
+
+class SchemaTooNew(StoreError):
+    """The run was written by a newer version of this library; this one refuses to write to it."""
+
+
+class Suspended(BaseException):
+    """Unwinds the caller's code because the run waits for something; the process may exit."""
+
+
+class Interrupted(BaseException):
+    """Unwinds the caller's code because the process is to stop; no failure is recorded."""
+
+
+class AgentCheckpointWarning(UserWarning):
+    """The base of every warning of this library."""
+
+
+class NoActiveRunWarning(AgentCheckpointWarning):
+    """Something that would be a step runs where no run is active, so it is not recorded."""
+
+
+class DurabilityWarning(AgentCheckpointWarning):
+    """The store's settings weaken the promise; the message says how."""
+
+
+class UnmetStepsWarning(AgentCheckpointWarning):
+    """A run ended without meeting steps that are recorded for it."""
+
+
+class UnrecordedCallWarning(AgentCheckpointWarning):
+    """A call that may cost money is of a kind that is not recorded."""

@@ -1,0 +1,118 @@
+"""A step's course as one generator, run in either colour: it asks for the user's function and for the store by turns.
+
+A flow yields ``Invoke`` and is sent a ``Returned`` or a ``Raised``; it yields ``Perform`` and is sent what the store's
+protocol returns, or has its error thrown into it. A flow that returns a ``Raised`` raises that very exception: an
+exception of the user's is never wrapped, not even a ``StopIteration``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+from agentcheckpoint.store.effects import Protocol
+from agentcheckpoint.store.store import Store
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Invoke:
+    """Call the user's function; on a loop, await what it returns if that is awaitable.
+
+    An ``optional`` one that would have to be awaited is left out where there is no loop.
+    """
+
+    function: Callable[[], Any]
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Perform:
+    """Run a protocol generator on the store."""
+
+    protocol: Protocol[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """What the user's function returned."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """What the user's function raised."""
+
+    error: BaseException
+
+
+Course: TypeAlias = Generator[Invoke | Perform, Any, R]
+"""A part of a flow."""
+Flow: TypeAlias = Generator[Invoke | Perform, Any, R | Raised]
+
+
+def run_flow(store: Store, flow: Flow[R]) -> R:
+    """Runs a flow, blocking."""
+    try:
+        effect = next(flow)
+        while True:
+            if isinstance(effect, Invoke):
+                effect = flow.send(_invoke(effect))
+                continue
+            try:
+                result = store.run(effect.protocol)
+            except BaseException as exc:
+                effect = flow.throw(exc)
+            else:
+                effect = flow.send(result)
+    except StopIteration as stop:
+        outcome: R | Raised = stop.value
+        return _unwrap(outcome)
+
+
+async def run_flow_async(store: Store, flow: Flow[R]) -> R:
+    """Runs a flow on the running loop."""
+    try:
+        effect = next(flow)
+        while True:
+            if isinstance(effect, Invoke):
+                effect = flow.send(await _invoke_async(effect))
+                continue
+            try:
+                result = await store.run_async(effect.protocol)
+            except BaseException as exc:
+                effect = flow.throw(exc)
+            else:
+                effect = flow.send(result)
+    except StopIteration as stop:
+        outcome: R | Raised = stop.value
+        return _unwrap(outcome)
+
+
+def _invoke(effect: Invoke) -> Returned | Raised:
+    try:
+        value = effect.function()
+    except BaseException as exc:
+        return Raised(exc)
+    if effect.optional and inspect.iscoroutine(value):
+        value.close()
+        return Returned(None)
+    return Returned(value)
+
+
+async def _invoke_async(effect: Invoke) -> Returned | Raised:
+    try:
+        value = effect.function()
+        return Returned(await value if inspect.isawaitable(value) else value)
+    except BaseException as exc:
+        return Raised(exc)
+
+
+def _unwrap(outcome: R | Raised) -> R:
+    if isinstance(outcome, Raised):
+        raise outcome.error
+    return outcome

@@ -1,0 +1,149 @@
+"""``ac.wrap``: the same client, of the same type, whose calls inside a run are steps.
+
+Two methods of the SDK's clients are overridden, and nothing else of them is touched: ``request``, the funnel of all
+calls, opens a call's scope; ``_send_request``, through which each HTTP attempt leaves, records inside that scope. The
+user's own HTTP client sends everything, with its base URL, proxies, time-outs and limits. A contract test pins both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from functools import cache, cached_property, partial
+from typing import Any, TypeVar, cast
+
+import httpx2
+import openai
+
+from agentcheckpoint.core.pricing import Price
+from agentcheckpoint.errors import AgentCheckpointError, RunMisuse
+from agentcheckpoint.flow import run_flow, run_flow_async
+from agentcheckpoint.openai.calls import ModelCall, Terms, begin, fail, send_flow
+from agentcheckpoint.openai.streams import receive, receive_async
+
+C = TypeVar("C", openai.OpenAI, openai.AsyncOpenAI)
+
+_scope: ContextVar[ModelCall | None] = ContextVar("agentcheckpoint_call", default=None)
+
+
+class _Checkpointed:
+    """Marks a wrapped client, and carries its terms to its copies."""
+
+    _agentcheckpoint: Terms
+
+    def copy(self, **options: Any) -> Any:
+        new = super().copy(**options)  # type: ignore[misc]
+        new._agentcheckpoint = self._agentcheckpoint
+        return new
+
+    with_options = copy
+
+
+class _Blocking(_Checkpointed):
+    def request(self, cast_to: Any, options: Any, **kwargs: Any) -> Any:
+        send = super().request  # type: ignore[misc]
+        call = begin(options.method, str(options.url), _body(options), self._agentcheckpoint)
+        if call is None or call.attempt.store is None:
+            return send(cast_to, options, **kwargs)
+        token = _scope.set(call)
+        try:
+            return send(cast_to, options, **kwargs)
+        except AgentCheckpointError:
+            call.attempt.journal.end(call.site.call)
+            raise
+        except BaseException as exc:
+            run_flow(call.attempt.store, fail(call, exc))
+            call.attempt.journal.end(call.site.call)
+            raise
+        finally:
+            _scope.reset(token)
+
+    def _send_request(self, request: httpx2.Request, *, stream: bool, **kwargs: Any) -> httpx2.Response:
+        send = super()._send_request  # type: ignore[misc]
+        call = _scope.get()
+        if call is None or call.attempt.store is None:
+            return cast(httpx2.Response, send(request, stream=stream, **kwargs))
+        return run_flow(
+            call.attempt.store, send_flow(call, request, partial(send, request, stream=stream, **kwargs), receive)
+        )
+
+
+class _Async(_Checkpointed):
+    async def request(self, cast_to: Any, options: Any, **kwargs: Any) -> Any:
+        send = super().request  # type: ignore[misc]
+        call = begin(options.method, str(options.url), _body(options), self._agentcheckpoint)
+        if call is None or call.attempt.store is None:
+            return await send(cast_to, options, **kwargs)
+        token = _scope.set(call)
+        try:
+            return await send(cast_to, options, **kwargs)
+        except AgentCheckpointError:
+            call.attempt.journal.end(call.site.call)
+            raise
+        except BaseException as exc:
+            await run_flow_async(call.attempt.store, fail(call, exc))
+            call.attempt.journal.end(call.site.call)
+            raise
+        finally:
+            _scope.reset(token)
+
+    async def _send_request(self, request: httpx2.Request, *, stream: bool, **kwargs: Any) -> httpx2.Response:
+        send = super()._send_request  # type: ignore[misc]
+        call = _scope.get()
+        if call is None or call.attempt.store is None:
+            return cast(httpx2.Response, await send(request, stream=stream, **kwargs))
+        return await run_flow_async(
+            call.attempt.store, send_flow(call, request, partial(send, request, stream=stream, **kwargs), receive_async)
+        )
+
+
+def wrap(client: C, /, *, prices: Mapping[str, Price] | None = None, provider: str | None = None) -> C:
+    """The same client, whose chat completions, responses and embeddings are checkpointed inside a run.
+
+    Outside a run it behaves exactly like the one given, which itself is left as it is; both share one connection pool.
+
+    Args:
+        client: an ``OpenAI`` or ``AsyncOpenAI`` (or a subclass, such as Azure's).
+        prices: your own prices by model name; they come before the published ones.
+        provider: whose published prices apply, such as ``"openai"``. By default OpenAI's where the base URL is
+            OpenAI's own; a compatible server's prices are unknown until you name them.
+
+    Returns:
+        A client of the same type, as far as type checkers and ``isinstance`` can tell.
+
+    Raises:
+        RunMisuse: it is not such a client, or it sends through the legacy httpx library.
+    """
+    if isinstance(client, _Checkpointed):
+        return client
+    if not isinstance(client, openai.OpenAI | openai.AsyncOpenAI):
+        raise RunMisuse(f"ac.wrap takes an OpenAI or AsyncOpenAI client, not {type(client).__qualname__}.")
+    if not isinstance(client._client, httpx2.Client | httpx2.AsyncClient):
+        raise RunMisuse(
+            f"ac.wrap: the client sends through {type(client._client).__module__}, which cannot be recorded safely. "
+            "Give it an httpx2 client: OpenAI(http_client=httpx2.Client(...))."
+        )
+    kind = _wrapped_class(type(client))
+    new = kind.__new__(kind)
+    for attribute, value in client.__dict__.items():
+        if not isinstance(getattr(kind, attribute, None), cached_property):  # client.chat remembers its client
+            new.__dict__[attribute] = value
+    own = client.base_url.host == "api.openai.com"
+    new._agentcheckpoint = Terms(provider or ("openai" if own else None), dict(prices or {}))
+    return cast(C, new)
+
+
+@cache
+def _wrapped_class(kind: type[Any]) -> type[Any]:
+    face = _Async if issubclass(kind, openai.AsyncOpenAI) else _Blocking
+    if not hasattr(kind, "_send_request"):
+        raise RunMisuse(f"ac.wrap: openai {openai.__version__} is not supported: install openai>=3.40,<4.")
+    return type(kind.__name__, (face, kind), {"__module__": kind.__module__, "__doc__": kind.__doc__})
+
+
+def _body(options: Any) -> object:
+    """The JSON body as it will be sent."""
+    body, extra = options.json_data, options.extra_json
+    if isinstance(body, Mapping) and isinstance(extra, Mapping):
+        return {**body, **extra}
+    return body if body is not None else extra

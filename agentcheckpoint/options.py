@@ -1,0 +1,61 @@
+"""How a step is to be run: what travels beside its function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from agentcheckpoint.core import ids
+from agentcheckpoint.core.codec import UNANNOTATED
+
+if TYPE_CHECKING:
+    from agentcheckpoint.core.models import Usage
+    from agentcheckpoint.core.pricing import Price
+
+OnMismatch: TypeAlias = Literal["error", "rerun", "reuse"]
+"""What to do when a recorded step is called with other inputs: raise, run it again (and pay), or take the record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step's name and options; a plain string is a name without options.
+
+    Args:
+        name: the step's name, 1 to 200 characters without ``/ # [ ]``. The name is the contract: rename it, and it
+            is another step.
+        key: what tells this call apart from others of the same name; calls with the same key are the same step.
+        returns: the type of the result, when the function's annotation does not say it.
+        ignore: names of arguments that do not count when inputs are compared.
+        on_mismatch: what to do when the inputs differ from the recorded ones; ``None``: what the run says.
+        accept: called with a fresh result; if it says no, the answer is booked as wasted, the step raises
+            ``StepRejected``, and the slot stays open.
+        usage: for ``run.llm``: reads tokens from the result; returns ``None`` if it cannot.
+        model: for ``run.llm``: the model's name, where the result does not say it.
+        provider: for ``run.llm``: whose prices apply, such as ``"anthropic"``.
+        prices: for ``run.llm``: your own prices, by model name; they come first.
+
+    Raises:
+        InvalidName: the name or key cannot be used.
+    """
+
+    name: str
+    key: str | None = None
+    returns: Any = UNANNOTATED
+    ignore: Collection[str] = ()
+    on_mismatch: OnMismatch | None = None
+    accept: Callable[[Any], bool] | None = None
+    usage: Callable[[Any], Usage | None] | None = None
+    model: str | None = None
+    provider: str | None = None
+    prices: Mapping[str, Price] = field(default_factory=dict[str, "Price"])
+
+    def __post_init__(self) -> None:
+        ids.check_name(self.name)
+        if self.key is not None:
+            ids.check_key(self.key)
+
+
+def as_step(step: str | Step) -> Step:
+    """A plain name is a step without options."""
+    return step if isinstance(step, Step) else Step(step)

@@ -1,0 +1,299 @@
+"""``ac.run(...)`` and the blocking face of a run. It holds no rule: it asks, calls the user's function, and commits."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import inspect
+import random
+import uuid
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+
+from agentcheckpoint import current
+from agentcheckpoint.attempt import LEASE, Attempt
+from agentcheckpoint.begun import Begun, begin_flow, leave_flow, save_flow
+from agentcheckpoint.core.codec import UNANNOTATED, ResultType, result_type
+from agentcheckpoint.core.models import Inputs, StepKind
+from agentcheckpoint.errors import RunMisuse
+from agentcheckpoint.flow import run_flow, run_flow_async
+from agentcheckpoint.opening import close_attempt, open_attempt, refuse_reuse, switched_off
+from agentcheckpoint.options import OnMismatch, Step, as_step
+from agentcheckpoint.steps import plan_step, step_flow
+from agentcheckpoint.store.connect import Connectable, connect
+
+if TYPE_CHECKING:
+    from agentcheckpoint.aio import AsyncRun
+    from agentcheckpoint.core.ledger import CostReport
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class RunBase:
+    """What both faces of a run share. Made by ``ac.run``."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self._output: tuple[object, ResultType[Any]] | None = None
+
+    @property
+    def id(self) -> str:
+        """The run's id, as its caller named it."""
+        return self._attempt.run_id
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt; the first is 1."""
+        return self._attempt.number
+
+    @property
+    def state(self) -> str:
+        """The run's state: running, retryable, waiting, interrupted, completed, failed or cancelled."""
+        return self._attempt.state
+
+    @property
+    def cost(self) -> CostReport:
+        """What was spent on the run so far, by all its attempts, and what this one saved by replaying."""
+        return self._attempt.cost()
+
+    def finish(self, value: T, *, returns: Any = UNANNOTATED) -> T:
+        """Sets the run's output, stored when the ``with`` is left normally.
+
+        Args:
+            value: the output.
+            returns: its type, if it is not plain JSON.
+        """
+        self._output = (value, result_type(type(value) if returns is UNANNOTATED and _typed(value) else returns))
+        return value
+
+    def bind(self, function: Callable[P, R]) -> Callable[P, R]:
+        """The same function, with this run as the current one: for threads, which do not inherit it."""
+        here = self._attempt
+        scope = current.position()
+        inside = scope.scope if scope is not None and scope.attempt is here else here.root
+
+        @functools.wraps(function)
+        def bound(*args: P.args, **kwargs: P.kwargs) -> R:
+            with current.at(here, inside):
+                return function(*args, **kwargs)
+
+        return bound
+
+    def __repr__(self) -> str:
+        return f"<run {self.id!r}, attempt {self.attempt}, {self.state or 'not open'}>"
+
+
+def _typed(value: object) -> bool:
+    """Whether the value's own class says how it is stored."""
+    return hasattr(type(value), "__pydantic_core_schema__") or hasattr(type(value), "__dataclass_fields__")
+
+
+class Run(RunBase):
+    """An open run, blocking. Its steps are checkpointed; a step that is recorded is replayed."""
+
+    def step(self, step: str | Step, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Runs ``fn(*args, **kwargs)`` as a step, or returns its recorded result.
+
+        Args:
+            step: its name, or ``Step(name, ...)`` with options.
+            fn: what to run. Its return annotation says how the result is stored; without one it must be plain JSON.
+
+        Returns:
+            The result, the same in type and value the first time and on every replay.
+
+        Raises:
+            StepMismatch: recorded with other inputs.
+            ResultNotStorable: the result would not come back as it went; it is in the error's ``value``.
+            LeaseLost, CommitUnknown, StoreUnavailable, StoreRefused: not committed; the result is in ``value``.
+            Exception: whatever ``fn`` raises, unchanged.
+        """
+        return cast(R, self._call(as_step(step), "step", fn, args, kwargs))
+
+    def llm(self, step: str | Step, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Like ``step`` for a call that is paid for: its intent is stored before it is made, its tokens and cost with
+        its result. Clients given to ``ac.wrap`` do this by themselves; this is for any other provider.
+        """
+        return cast(R, self._call(as_step(step), "llm", fn, args, kwargs))
+
+    def begin(self, step: str | Step, returns: type[T] | Any = UNANNOTATED, /) -> SyncBegun[T]:
+        """The two-phase form: ``with run.begin("draft", Draft) as s: if not s.done: s.save(make())``."""
+        return SyncBegun(Begun(self._attempt, as_step(step), returns))
+
+    def now(self) -> datetime.datetime:
+        """The time, recorded: a replay sees the same. In UTC."""
+        return self.step("now", recorded_now)
+
+    def uuid(self) -> uuid.UUID:
+        """A random UUID, recorded."""
+        return self.step("uuid", recorded_uuid)
+
+    def random(self) -> float:
+        """A random number in [0, 1), recorded."""
+        return self.step("random", recorded_random)
+
+    def _call(self, step: Step, kind: StepKind, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if inspect.iscoroutinefunction(fn):
+            raise RunMisuse(
+                f"run {self.id!r}, step {step.name!r}: {getattr(fn, '__qualname__', fn)} is async. Open the run with "
+                "`async with ac.run(...)` and write `await run.step(...)`.",
+                run_id=self.id,
+                step=step.name,
+            )
+        if self._attempt.store is None:
+            return fn(*args, **kwargs)
+        return run_flow(self._attempt.store, step_flow(plan_step(self._attempt, step, kind, fn, args, kwargs)))
+
+
+class SyncBegun(Generic[T]):
+    """A step in two phases: look, and save."""
+
+    def __init__(self, begun: Begun) -> None:
+        self._begun = begun
+
+    @property
+    def done(self) -> bool:
+        """Whether the step is recorded (or has just been saved)."""
+        return self._begun.done
+
+    @property
+    def value(self) -> T:
+        """Its result. Raises ``RunMisuse`` before there is one."""
+        return cast(T, self._begun.value)
+
+    def save(self, value: T) -> T:
+        """Commits the result, now. Returns it as a replay will."""
+        store = self._begun.attempt.store
+        return cast(T, self._begun.set(value) if store is None else run_flow(store, save_flow(self._begun, value)))
+
+    def __enter__(self) -> SyncBegun[T]:
+        if self._begun.attempt.store is not None:
+            run_flow(self._begun.attempt.store, begin_flow(self._begun))
+            self._begun.go_inside()
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._begun.attempt.store is not None:
+            run_flow(self._begun.attempt.store, leave_flow(self._begun, error, self._begun.go_outside()))
+
+
+class Opener:
+    """What ``ac.run(...)`` returns: ``with`` gives a ``Run``, ``async with`` an ``AsyncRun``."""
+
+    def __init__(self, attempt: Attempt, wait: float) -> None:
+        self._attempt = attempt
+        self._wait = wait
+        self._entered = False
+        self._token: object = None
+        self._face: RunBase = RunBase(attempt)
+
+    def __enter__(self) -> Run:
+        refuse_reuse(self._attempt, self._entered)
+        self._entered = True
+        if self._attempt.store is not None:
+            try:
+                self._attempt.store.run(open_attempt(self._attempt, self._wait))
+            except BaseException:
+                self._attempt.open = False
+                raise
+        self._attempt.open = True
+        self._token = current.enter(self._attempt)
+        self._face = run = Run(self._attempt)
+        return run
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
+        current.leave(self._attempt, self._token)
+        if self._attempt.store is not None:
+            run_flow(self._attempt.store, close_attempt(self._attempt, error, self._face._output))
+
+    async def __aenter__(self) -> AsyncRun:
+        from agentcheckpoint.aio import AsyncRun
+
+        refuse_reuse(self._attempt, self._entered)
+        self._entered = True
+        if self._attempt.store is not None:
+            self._attempt.store.loop_driver().retain()
+            try:
+                await self._attempt.store.run_async(open_attempt(self._attempt, self._wait))
+            except BaseException:
+                self._attempt.open = False
+                await self._attempt.store.loop_driver().release()
+                raise
+        self._attempt.open = True
+        self._token = current.enter(self._attempt)
+        self._face = run = AsyncRun(self._attempt)
+        return run
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
+        current.leave(self._attempt, self._token)
+        if self._attempt.store is not None:
+            try:
+                await run_flow_async(self._attempt.store, close_attempt(self._attempt, error, self._face._output))
+            finally:
+                await self._attempt.store.loop_driver().release()
+
+
+def run(
+    id: str | None = None,
+    /,
+    *,
+    store: Connectable = None,
+    namespace: str = "default",
+    wait: float = 0.0,
+    on_mismatch: OnMismatch = "error",
+    lease: float = LEASE,
+) -> Opener:
+    """Opens a run: ``with ac.run("research-42") as run:`` or ``async with``.
+
+    The same id goes on with that run: steps that are recorded are replayed, the first that is not is executed.
+
+    Args:
+        id: the run's name; without one the run is new each time and replays nothing.
+        store: a URL, a redis-py client, or what ``ac.connect`` returned; by default ``$AGENTCHECKPOINT_URL``, else
+            an embedded server.
+        namespace: keeps runs of one store apart, ``[a-z0-9_-]``, at most 32 characters.
+        wait: seconds to wait for another worker that is alive and at it, before ``RunBusy``.
+        on_mismatch: what to do when a recorded step is called with other inputs: ``"error"``, ``"rerun"`` (pay
+            again) or ``"reuse"`` (take the record).
+        lease: seconds that the right to work on the run lasts without being renewed.
+
+    Raises:
+        InvalidName, InvalidStore, NotInstalled: before anything is sent.
+        RunBusy, RunDeleted, CheckpointsLost, CheckpointCorrupt, SchemaTooNew, StoreRefused, StoreUnavailable: when
+            it is entered.
+    """
+    return open_run_for(id, store, namespace, wait, on_mismatch, lease, None, None)
+
+
+def open_run_for(
+    id: str | None,
+    store: Connectable,
+    namespace: str,
+    wait: float,
+    on_mismatch: OnMismatch,
+    lease: float,
+    agent: str | None,
+    inputs: Inputs | None,
+) -> Opener:
+    """``run``, on behalf of a decorated agent that was called with these inputs."""
+    run_id = id if id is not None else f"run-{uuid.uuid4().hex[:12]}"
+    where = None if switched_off() else connect(store)
+    attempt = Attempt(where, run_id, namespace, on_mismatch=on_mismatch, lease=lease, agent=agent, inputs=inputs)
+    return Opener(attempt, wait)
+
+
+def recorded_now() -> datetime.datetime:
+    """What ``run.now()`` records."""
+    return datetime.datetime.now(datetime.UTC)
+
+
+def recorded_uuid() -> uuid.UUID:
+    """What ``run.uuid()`` records."""
+    return uuid.uuid4()
+
+
+def recorded_random() -> float:
+    """What ``run.random()`` records."""
+    return random.random()

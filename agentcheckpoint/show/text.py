@@ -1,0 +1,235 @@
+"""Records turned into what a list, a card or a page shows. What was stored is hostile text: it is escaped here."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from agentcheckpoint.core.ledger import fold_entries, money, report
+from agentcheckpoint.core.models import Closed, Done, Failed, Intent, LedgerEntry, LogEntry, Rejected, StepKind, Usage
+
+Outcome: TypeAlias = Literal["done", "failed", "rejected", "unfinished"]
+
+_GAP = "  "
+_NARROWEST_STEP = 12
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """What one slot of a run came to.
+
+    Attributes:
+        slot: the step's slot; as stored, not escaped.
+        kind: ``None`` while the step has not ended once.
+        outcome: what the last entry of the log made of it.
+        attempts: tries of the step, or attempts to pay for it where these are more.
+        ms: how long the last try took, milliseconds.
+        usage: the tokens that were bought; ``None``: none, or unmeasured.
+        cost: nano-dollars spent on the step, as far as known; ``None``: nothing was bought, or no price is known.
+        priced: the cost is the whole of it: no attempt is unpriced or unresolved.
+        size: bytes of the recorded result; ``None``: no result.
+        at: when the log last spoke of it, milliseconds since the epoch on the store's clock.
+    """
+
+    slot: str
+    kind: StepKind | None
+    outcome: Outcome
+    attempts: int
+    ms: int
+    usage: Usage | None
+    cost: int | None
+    priced: bool
+    size: int | None
+    at: int
+
+
+@dataclass
+class _Story:
+    """A slot while the log is being read."""
+
+    kind: StepKind | None = None
+    outcome: Outcome = "unfinished"
+    tries: int = 0
+    pending: bool = False
+    """An intent is recorded, and not yet what came of it."""
+    done: Done | None = None
+    ms: int = 0
+    at: int = 0
+
+    def tell(self, entry: Intent | Done | Failed | Rejected) -> None:
+        if isinstance(entry, Rejected):
+            # A refusal of an answer that has been replaced since says nothing of the one that stands.
+            if self.done is not None and entry.target == self.done.id:
+                self.outcome, self.done, self.at = "rejected", None, entry.at
+            return
+        if isinstance(entry, Intent) or not self.pending:
+            self.tries += 1
+        self.pending = isinstance(entry, Intent)
+        self.at = entry.at
+        if isinstance(entry, Intent):
+            self.outcome, self.done, self.ms = "unfinished", None, 0
+            return
+        self.kind, self.ms = entry.kind, entry.ms
+        self.outcome, self.done = ("done", entry) if isinstance(entry, Done) else ("failed", None)
+
+
+def step_rows(entries: Sequence[LogEntry]) -> list[StepRow]:
+    """Fold a run's log into one row per slot, in the order in which the slots first appear."""
+    stories: dict[str, _Story] = {}
+    ledger: list[LedgerEntry] = []
+    for entry in entries:
+        if isinstance(entry, Intent | Done | Failed | Rejected):
+            stories.setdefault(entry.slot, _Story()).tell(entry)
+        if isinstance(entry, Intent | Done | Failed | Rejected | Closed):
+            ledger.extend(entry.entries)
+    bought: dict[str, list[LedgerEntry]] = {}
+    for attempt in fold_entries(ledger).values():
+        # An attempt may be known by its money alone.
+        stories.setdefault(attempt.slot, _Story(at=attempt.at))
+        bought.setdefault(attempt.slot, []).append(attempt)
+    return [_row(slot, story, bought.get(slot, [])) for slot, story in stories.items()]
+
+
+def _row(slot: str, story: _Story, attempts: list[LedgerEntry]) -> StepRow:
+    sums = report(attempts)
+    bought = [attempt for attempt in attempts if attempt.bill in ("paid", "wasted")]
+    return StepRow(
+        slot=slot,
+        kind=story.kind,
+        outcome=story.outcome,
+        attempts=max(story.tries, sums.attempts),
+        ms=story.ms,
+        usage=sums.usage if any(attempt.usage is not None for attempt in bought) else None,
+        cost=sums.spent if len(bought) > sums.unpriced else None,
+        priced=not sums.unpriced and not sums.unresolved,
+        size=None if story.done is None else story.done.payload.size,
+        at=story.at,
+    )
+
+
+def table(rows: Sequence[StepRow], width: int) -> str:
+    """Lay the rows out as plain text.
+
+    Args:
+        rows: what ``step_rows`` returned.
+        width: the most columns that a line may take, at least 1. Where that is too little, the names of the steps
+            are cut first, then whole columns go, the least important first.
+
+    Returns:
+        Lines without a trailing newline, with every control character in the data escaped.
+    """
+    if not rows:
+        return _cut("no steps recorded", width)
+    columns = _fit(_columns(rows), width)
+    return "\n".join(_line(columns, index) for index in range(len(rows) + 1))
+
+
+def plain(text: str) -> str:
+    """Escape what a terminal would not print as itself: controls, escape sequences, bidirectional overrides."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+@dataclass
+class _Column:
+    cells: list[str]
+    """The title first."""
+    width: int
+    keep: int
+    """The column with the lowest goes first."""
+    right: bool = False
+
+
+def _columns(rows: Sequence[StepRow]) -> list[_Column]:
+    def column(title: str, cells: Iterable[str], keep: int, right: bool = False) -> _Column:
+        texts = [title, *cells]
+        return _Column(texts, max(map(_columns_of, texts)), keep, right)
+
+    return [
+        column("step", (plain(row.slot) for row in rows), 8),
+        column("kind", (row.kind or "" for row in rows), 4),
+        column("outcome", (row.outcome for row in rows), 7),
+        column("tries", (str(row.attempts) for row in rows), 5, right=True),
+        column("time", (_duration(row.ms) for row in rows), 3, right=True),
+        column("tokens", (_tokens(row.usage) for row in rows), 2, right=True),
+        column("cost", (_cost(row) for row in rows), 6, right=True),
+        column("size", (_size(row.size) for row in rows), 1, right=True),
+    ]
+
+
+def _fit(columns: list[_Column], width: int) -> list[_Column]:
+    shown = list(columns)
+    step = columns[0]
+    while True:
+        room = width - sum(len(_GAP) + column.width for column in shown[1:])
+        if room >= min(step.width, _NARROWEST_STEP) or len(shown) == 1:
+            step.width = max(1, min(step.width, room))
+            return shown
+        shown.remove(min(shown[1:], key=lambda column: column.keep))
+
+
+def _line(columns: list[_Column], index: int) -> str:
+    cells: list[str] = []
+    for column in columns:
+        text = _cut(column.cells[index], column.width)
+        padding = " " * (column.width - _columns_of(text))
+        cells.append(padding + text if column.right else text + padding)
+    return _GAP.join(cells).rstrip()
+
+
+def _cut(text: str, width: int) -> str:
+    if _columns_of(text) <= width:
+        return text
+    kept, used = "", 0
+    for char in text:
+        used += _columns_of(char)
+        if used > width - 1:
+            break
+        kept += char
+    return kept + "…"
+
+
+def _columns_of(text: str) -> int:
+    """How many columns a terminal uses for it: Chinese takes two, a combining accent none."""
+    return sum(
+        0 if unicodedata.category(char) in ("Mn", "Me") else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        for char in text
+    )
+
+
+def _cost(row: StepRow) -> str:
+    if row.priced:
+        return "" if row.cost is None else money(row.cost)
+    return money(None) if row.cost is None else f"≥ {money(row.cost)}"
+
+
+def _duration(ms: int) -> str:
+    if ms < 1000:
+        return f"{ms}ms" if ms else ""
+    tenths = (ms + 50) // 100
+    if tenths < 600:
+        return f"{tenths // 10}.{tenths % 10}s"
+    seconds = (ms + 500) // 1000
+    return f"{seconds // 60}m {seconds % 60:02d}s"
+
+
+def _tokens(usage: Usage | None) -> str:
+    if usage is None:
+        return ""
+    cached = f" ({_count(usage.cached_tokens)} cached)" if usage.cached_tokens else ""
+    return f"{_count(usage.input_tokens)}→{_count(usage.output_tokens)}{cached}"
+
+
+def _count(tokens: int) -> str:
+    for unit, letter in ((10**6, "M"), (10**3, "k")):
+        if tokens >= unit:
+            tenths = (tokens * 10 + unit // 2) // unit
+            return f"{tenths // 10}.{tenths % 10}{letter}"
+    return str(tokens)
+
+
+def _size(size: int | None) -> str:
+    if size is None:
+        return ""
+    return f"{size} B" if size < 1024 else f"{(size + 512) // 1024:,} KB"

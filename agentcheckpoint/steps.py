@@ -1,0 +1,266 @@
+"""The course of a step: replay it, or execute it and commit its result. One text for both colours."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agentcheckpoint import current
+from agentcheckpoint.attempt import Attempt, as_waste, failure, new_id
+from agentcheckpoint.core.codec import UNANNOTATED, ResultType, annotation_of, result_type
+from agentcheckpoint.core.fingerprint import function_inputs
+from agentcheckpoint.core.journal import Call, Scope
+from agentcheckpoint.core.models import Done, Failed, Inputs, Intent, LedgerEntry, Payload, StepKind
+from agentcheckpoint.core.pricing import price_usage
+from agentcheckpoint.core.usage import usage_of
+from agentcheckpoint.errors import ResultNotStorable, StepRejected, StoreError
+from agentcheckpoint.flow import Course, Flow, Invoke, Perform, Raised, Returned
+from agentcheckpoint.options import Step
+from agentcheckpoint.store.commit import Change, Superseded
+from agentcheckpoint.store.effects import Await, Protocol
+
+
+@dataclass(slots=True)
+class Site:
+    """Where a call stands: its run, its options, its slot."""
+
+    attempt: Attempt
+    step: Step
+    kind: StepKind
+    scope: Scope
+    call: Call
+    name: str
+    """What is called, for people."""
+
+    @property
+    def slot(self) -> str:
+        return self.call.slot
+
+
+@dataclass(slots=True)
+class Plan(Site):
+    """A call of a function with all that is known before it runs."""
+
+    type: ResultType[Any]
+    function: Callable[[], Any]
+
+
+def plan_step(
+    attempt: Attempt,
+    step: Step,
+    kind: StepKind,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> Plan:
+    """Takes the step's slot, now: parallel calls are numbered in the order in which they are made.
+
+    Raises:
+        RunMisuse: the run is not open, or the result's type cannot be stored: before anything is paid.
+        LeaseLost: another worker has the run.
+    """
+    attempt.check()
+    kind_of_result = result_type(annotation_of(fn) if step.returns is UNANNOTATED else step.returns)
+    inputs = function_inputs(fn, args, kwargs, step.ignore)
+    scope = scope_in(attempt)
+    call = attempt.journal.call(scope, step.name, step.key, inputs)
+    name = f"{getattr(fn, '__module__', '')}.{getattr(fn, '__qualname__', type(fn).__qualname__)}"
+    return Plan(attempt, step, kind, scope, call, name, kind_of_result, functools.partial(fn, *args, **kwargs))
+
+
+def scope_in(attempt: Attempt) -> Scope:
+    """The step that the running code is inside of, in this attempt; else the run itself."""
+    here = current.position()
+    return here.scope if here is not None and here.attempt is attempt else attempt.root
+
+
+def step_flow(plan: Plan) -> Flow[Any]:
+    """Replays the step, or executes it and stores its result.
+
+    Returns the result as it will be on every replay. What the function raises is raised unchanged, and stored as a
+    failed attempt.
+    """
+    done = yield from decide(plan)
+    if done is not None:
+        return (yield from replay(plan, done))
+    return (yield from _execute(plan))
+
+
+def decide(site: Site) -> Course[Done | None]:
+    """The record to replay, or ``None``: execute. First ends what must end before: open streams, a call of this key."""
+    attempt = site.attempt
+    for finish in list(attempt.before_next_call):
+        yield from finish()
+    while site.call.joins is not None:
+        yield Perform(_until_ended(site.call.joins))
+        site.call = attempt.journal.call(site.scope, site.step.name, site.step.key, site.call.inputs)
+    return attempt.decide(site.call, site.step.on_mismatch)
+
+
+def _until_ended(call: Call) -> Protocol[None]:
+    yield Await(call.ended)
+
+
+def replay(plan: Plan, done: Done) -> Course[Any]:
+    data = yield from replay_bytes(plan, done)
+    return plan.type.decode(data)
+
+
+def replay_bytes(site: Site, done: Done) -> Course[bytes]:
+    """The result bytes of a record, counted as replayed."""
+    try:
+        data: bytes = yield Perform(site.attempt.fetch(done))
+    finally:
+        site.attempt.journal.end(site.call)
+    site.attempt.count_replay(done)
+    site.attempt.journal.replayed(site.call)
+    return data
+
+
+def _execute(plan: Plan) -> Flow[Any]:
+    attempt, journal = plan.attempt, plan.attempt.journal
+    bought: LedgerEntry | None = None
+    try:
+        if plan.kind == "llm":
+            bought = LedgerEntry(
+                id=new_id(), bill="unresolved", slot=plan.slot, model=plan.step.model, at=attempt.now_ms()
+            )
+            intent = Intent(id=new_id(), at=attempt.now_ms(), slot=plan.slot, entries=(bought,))
+            yield Perform(attempt.commit(Change(intent), plan.call))
+        began = attempt.now_ms()
+        outcome = yield Invoke(functools.partial(_inside, attempt, Scope(plan.slot), plan.function))
+        ms = attempt.now_ms() - began
+        if isinstance(outcome, Raised):
+            yield from note_failure(plan, outcome.error, ms, ())
+            return outcome
+        return (yield from keep(plan, outcome, ms, bought))
+    finally:
+        journal.end(plan.call)
+
+
+def _inside(attempt: Attempt, scope: Scope, function: Callable[[], Any]) -> Any:
+    """Calls the function at the step's own position; a coroutine runs there too."""
+    with current.at(attempt, scope):
+        value = function()
+    if hasattr(value, "__await__"):
+        return _await_inside(attempt, scope, value)
+    return value
+
+
+async def _await_inside(attempt: Attempt, scope: Scope, awaitable: Any) -> Any:
+    with current.at(attempt, scope):
+        return await awaitable
+
+
+def keep(plan: Plan, outcome: Returned, ms: int, bought: LedgerEntry | None) -> Flow[Any]:
+    """Commits the result; what is refused or cannot be stored is booked as wasted, and its error carries it."""
+    entries = () if bought is None else (_paid(plan, bought, outcome.value, ms),)
+    try:
+        data, value = plan.type.encode(outcome.value)
+    except ResultNotStorable as exc:
+        error = _placed(plan, exc)
+        yield from note_failure(plan, error, ms, entries)
+        return Raised(error)
+    refusal = _refusal(plan, value)
+    if refusal is not None:
+        yield from note_failure(plan, refusal, ms, entries)
+        return Raised(refusal)
+    stored = yield from keep_result(plan, plan.call.inputs, data, ms, entries, value)
+    return value if stored is None else plan.type.decode(stored)
+
+
+def keep_result(
+    plan: Site, inputs: Inputs, data: bytes, ms: int, entries: tuple[LedgerEntry, ...], value: object
+) -> Course[bytes | None]:
+    """Commits a step's result bytes with its cost. Returns ``None``, or the bytes that an heir had recorded first."""
+    attempt = plan.attempt
+    entry_id = new_id()
+    payload = attempt.chain.encode(data, attempt.where(plan.slot, entry_id))
+    done = Done(
+        id=entry_id,
+        at=attempt.now_ms(),
+        slot=plan.slot,
+        kind=plan.kind,
+        inputs=inputs,
+        payload=Payload(size=len(payload), codec=attempt.chain.name),
+        function=plan.name,
+        overlap=plan.call.overlap,
+        ms=ms,
+        entries=entries,
+    )
+    outcome = yield Perform(attempt.commit(Change(done, payload), plan.call, value))
+    if isinstance(outcome, Superseded):
+        theirs = outcome.entry
+        return attempt.chain.decode(outcome.result, attempt.where(theirs.slot, theirs.id), theirs.payload.codec)
+    return None
+
+
+def note_failure(plan: Site, error: BaseException, ms: int, entries: tuple[LedgerEntry, ...]) -> Course[None]:
+    """Stores a failed attempt. An interrupt or a cancellation is none; and no trouble here hides the error itself."""
+    attempt = plan.attempt
+    if not isinstance(error, Exception):
+        attempt.journal.reopen(plan.call)
+        return None
+    failed = Failed(
+        id=new_id(),
+        at=attempt.now_ms(),
+        slot=plan.slot,
+        kind=plan.kind,
+        error=failure(error),
+        ms=ms,
+        entries=tuple(as_waste(entries)),
+    )
+    try:
+        yield Perform(attempt.commit(Change(failed), plan.call))
+    except StoreError as trouble:
+        error.add_note(f"agentcheckpoint could not store this failed attempt: {trouble}")
+    attempt.journal.failed(plan.call)
+    return None
+
+
+def _paid(plan: Plan, bought: LedgerEntry, result: object, ms: int) -> LedgerEntry:
+    """The ledger entry of an answer that came: tokens and price as far as they can be known."""
+    step = plan.step
+    usage, served = (step.usage(result), None) if step.usage is not None else usage_of(result)
+    model = step.model or served
+    cost = price_usage(usage, model=model, provider=step.provider, at_ms=bought.at, table=step.prices)
+    return bought.model_copy(
+        update={
+            "bill": "paid",
+            "model": model,
+            "served": served,
+            "usage": usage,
+            "cost": cost.nano,
+            "price": cost.source,
+            "ms": ms,
+        }
+    )
+
+
+def _refusal(plan: Plan, value: object) -> StepRejected | None:
+    if plan.step.accept is None:
+        return None
+    why = "its accept= said no"
+    try:
+        if plan.step.accept(value):
+            return None
+    except Exception as exc:
+        why = f"its accept= raised {type(exc).__name__}: {exc}"
+    return StepRejected(
+        f"run {plan.attempt.run_id!r}, step {plan.slot!r}: {why}. The answer is booked as wasted and is in this "
+        "error's `value`; the step runs again when it is called again.",
+        run_id=plan.attempt.run_id,
+        step=plan.slot,
+        value=value,
+    )
+
+
+def _placed(plan: Plan, exc: ResultNotStorable) -> ResultNotStorable:
+    run_id = plan.attempt.run_id
+    error = ResultNotStorable(
+        f"run {run_id!r}, step {plan.slot!r}: {exc}", path=exc.path, run_id=run_id, step=plan.slot, value=exc.value
+    )
+    error.__cause__ = exc.__cause__
+    return error

@@ -1,0 +1,217 @@
+"""Taking a run: the first claim, the claim of an heir, and the claim by which a worker settles its own doubts.
+
+WATCH head, look, and in one EXEC: a new head, the data keys renamed to it, the lease, and a complete load. From then on
+every older token writes into names that nothing points to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from agentcheckpoint.core.models import Birth, Opened
+from agentcheckpoint.errors import CommitUnknown, RunDeleted, StoreUnavailable
+from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply
+from agentcheckpoint.store.fence import Fence
+from agentcheckpoint.store.holder import Holder, provably_dead
+from agentcheckpoint.store.keys import BIRTH
+from agentcheckpoint.store.loading import LOAD_REPLIES, Loaded, corrupt, load_commands, lost_head, parse_load
+from agentcheckpoint.store.refusals import NotNow, raise_refusal
+
+PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+"""Seconds between tries while the server cannot be reached or answers nothing: the tries are bounded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Somebody who is not provably dead holds the lease."""
+
+    holder: Holder | None
+    ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """The head is another worker's token."""
+
+    head: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """There is no such run (any more)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The run is this worker's, and here it is."""
+
+    loaded: Loaded
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How to open a run as a new attempt of it.
+
+    ``entry`` builds the log entry of attempt n; ``released`` tells whether a holder is this very process and has
+    closed that run already.
+    """
+
+    birth: Birth
+    entry: Callable[[int], Opened]
+    released: Callable[[Holder], bool]
+
+
+@dataclass(slots=True)
+class _Look:
+    """What stands there before a claim."""
+
+    head: str | None = None
+    had_tokens: bool = False
+    deleted: bool = False
+    state: str = ""
+    attempt: int = 0
+    lease: bytes | None = None
+    ttl: float = 0.0
+
+
+def open_run(fence: Fence, new_token: Callable[[int], str], opening: Opening) -> Protocol[Taken | Busy]:
+    """Claims the run for a new attempt, creating it if it is new.
+
+    Raises:
+        RunDeleted, CheckpointsLost, CheckpointCorrupt, SchemaTooNew, StoreRefused, StoreUnavailable.
+    """
+    outcome = yield from _take(fence, new_token, opening)
+    assert isinstance(outcome, Taken | Busy)
+    return outcome
+
+
+def settle(fence: Fence, new_token: Callable[[int], str]) -> Protocol[Taken | Foreign | Gone]:
+    """Claims the run again for the worker that has it: what its earlier packets did is then known for good."""
+    outcome = yield from _take(fence, new_token, None)
+    assert not isinstance(outcome, Busy)
+    return outcome
+
+
+def _take(
+    fence: Fence, new_token: Callable[[int], str], opening: Opening | None
+) -> Protocol[Taken | Busy | Foreign | Gone]:
+    trouble: Exception | None = None
+    for patience, pause in enumerate(PAUSES, start=1):
+        try:
+            look = yield from _look(fence, opening, patience)
+            stop = _refuse(fence, look, opening)
+            if stop is not None:
+                return stop
+            token = new_token(int(look.head.partition(".")[0]) + 1 if look.head else 1)
+            fence.issue(token)
+            replies = yield Packet(_claim_commands(fence, token, look, opening), held=True, patience=patience)
+            _raise_if_refused(fence, replies)
+        except (NotSent, Lost, NotNow) as exc:
+            trouble = exc
+            yield Pause(pause)
+            continue
+        outcome = replies[-1]
+        if isinstance(outcome, list):
+            return _finish(fence, token, look, outcome)
+        # nil: somebody changed head or lease meanwhile; look again
+    if isinstance(trouble, Lost):
+        raise CommitUnknown(
+            f"run {fence.run_id!r}: the server went away while the run was being claimed, and {len(PAUSES)} tries "
+            f"did not settle it ({trouble}). Nothing is lost: open the run again when the server is back.",
+            run_id=fence.run_id,
+        )
+    raise StoreUnavailable(
+        f"run {fence.run_id!r}: the store cannot be reached, after {len(PAUSES)} tries: {trouble}. Nothing was paid "
+        "and nothing was written by this attempt to open it. Is the server up, and is the URL right?",
+        run_id=fence.run_id,
+    )
+
+
+def _look(fence: Fence, opening: Opening | None, patience: int) -> Protocol[_Look]:
+    keys = fence.keys
+    first = (("WATCH", keys.head), ("GET", keys.head), ("LLEN", keys.tokens), ("EXISTS", keys.tomb))
+    replies = yield Packet(first, held=True, patience=patience)
+    _raise_if_refused(fence, replies)
+    _, head, tokens, tomb = replies
+    look = _Look(head.decode() if head else None, tokens > 0, tomb > 0)
+    if look.head is None or opening is None:
+        return look
+    lease = keys.lease(look.head)
+    state_of = ("HMGET", keys.meta(look.head), "state", "attempt")
+    replies = yield Packet((("WATCH", lease), ("GET", lease), ("PTTL", lease), state_of), held=True, patience=patience)
+    _raise_if_refused(fence, replies)
+    _, look.lease, ttl, (state, attempt) = replies
+    look.ttl = max(ttl, 0) / 1000
+    if attempt is not None and not attempt.isdigit():
+        raise corrupt(fence.run_id, keys.meta(look.head), "the attempt is not a number")
+    look.state, look.attempt = (state or b"").decode("utf-8", "replace"), int(attempt or 0)
+    return look
+
+
+def _refuse(fence: Fence, look: _Look, opening: Opening | None) -> Busy | Foreign | Gone | None:
+    """Why the run may not be claimed, if there is a reason."""
+    if look.head is None:
+        if look.deleted and opening is not None:
+            raise RunDeleted(
+                f"run {fence.run_id!r} was deleted. Its id stays taken, so that a worker that was paused since then "
+                "cannot mistake a new run for its own: use another id.",
+                run_id=fence.run_id,
+            )
+        if look.had_tokens:
+            raise lost_head(fence.run_id, fence.keys.head)
+        return None if opening is not None else Gone()
+    if look.head in fence.issued:
+        return None
+    if opening is None:
+        return Foreign(look.head)
+    if look.lease is None:
+        return None
+    try:
+        holder = Holder.model_validate_json(look.lease)
+    except ValidationError:
+        return Busy(None, look.ttl)
+    if opening.released(holder) or provably_dead(holder):
+        return None
+    return Busy(holder, look.ttl)
+
+
+def _claim_commands(fence: Fence, token: str, look: _Look, opening: Opening | None) -> tuple[Command, ...]:
+    keys = fence.keys
+    commands: list[Command] = [("MULTI",), ("SET", keys.head, token), ("RPUSH", keys.tokens, token)]
+    if look.head is not None:
+        for old, new in zip(keys.data(look.head), keys.data(token), strict=True):
+            commands += [("RENAME", old, new), ("PERSIST", new)]  # RENAME carries a TTL along
+        commands.append(("DEL", keys.lease(look.head)))
+    elif opening is not None:
+        birth = opening.birth
+        commands.append(("RPUSH", keys.log(token), birth.model_dump_json()))
+        commands.append(("HSET", keys.results(token), BIRTH, birth.id))
+        commands.append(("HSET", keys.meta(token), BIRTH, birth.id, "created", birth.at))
+    if opening is not None and look.head not in fence.issued[:-1]:  # else a lost reply: that attempt is noted
+        entry = opening.entry(look.attempt + 1)
+        commands.append(("RPUSH", keys.log(token), entry.model_dump_json(exclude_none=True)))
+        state = "completed" if look.state == "completed" else "running"
+        commands.append(("HSET", keys.meta(token), "attempt", look.attempt + 1, "state", state))
+    commands.append(("SET", keys.lease(token), fence.holder, "PX", fence.ttl_ms))
+    return (*commands, *load_commands(keys, token), ("EXEC",))
+
+
+def _finish(fence: Fence, token: str, look: _Look, replies: Sequence[Reply]) -> Taken:
+    """The claim was applied. RENAME's error for a missing key is no verdict: the birth marks are."""
+    loaded = parse_load(fence.keys, fence.namespace, fence.run_id, token, replies[-LOAD_REPLIES:])
+    for reply in replies[:-LOAD_REPLIES]:
+        if isinstance(reply, Refusal) and "no such key" not in reply.text:
+            raise corrupt(fence.run_id, fence.keys.head, f"the server answered {reply}")
+    if fence.token and look.head in fence.issued:
+        older = fence.issued.index(look.head or "") < fence.issued.index(fence.token)
+        fence.went_back = fence.went_back or older
+    fence.loaded(token, len(loaded.entries), loaded.results, loaded.ids)
+    return Taken(loaded)
+
+
+def _raise_if_refused(fence: Fence, replies: Sequence[Reply]) -> None:
+    if any(isinstance(reply, Refusal) for reply in replies):
+        raise_refusal(fence.run_id, replies)

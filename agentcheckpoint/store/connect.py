@@ -1,0 +1,108 @@
+"""From nothing, a URL, or a client, to a store; and what the server's settings mean, said once."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+import weakref
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from agentcheckpoint.errors import DurabilityWarning, StoreRefused, StoreUnavailable
+from agentcheckpoint.store.dial import Dial, dial_client, dial_url
+from agentcheckpoint.store.effects import Lost, NotSent, Packet, Pause, Protocol
+from agentcheckpoint.store.health import CONFIG_NAMES, Health, assess, parse_info
+from agentcheckpoint.store.store import Store
+
+if TYPE_CHECKING:
+    import redis
+    import redis.asyncio as aioredis
+
+Connectable: TypeAlias = (
+    "str | Store | redis.Redis | aioredis.Redis | redis.ConnectionPool | aioredis.ConnectionPool | None"
+)
+"""What can be given as a store."""
+
+PAUSES = (0.05, 0.2, 0.5, 1.0)
+_by_url: dict[tuple[str, bool], Store] = {}
+_by_client: weakref.WeakKeyDictionary[Any, Store] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def connect(target: Connectable = None, *, allow_eviction: bool = False) -> Store:
+    """A store to keep runs in.
+
+    Args:
+        target: a URL (``redis://``, ``rediss://``, ``unix://``, ``memory://``), a client or connection pool of
+            redis-py (its retry settings are not used: they would book a cost twice), or a ``Store``. By default
+            ``$AGENTCHECKPOINT_URL``; if that is not set, an embedded server on this machine, which is started if it
+            does not run.
+        allow_eviction: use a server that may throw checkpoints away, which is otherwise refused.
+
+    Returns:
+        The store; the same for the same target.
+
+    Raises:
+        InvalidStore: the target is none of these.
+        NotInstalled: what it needs is not installed.
+        StoreUnavailable: the server does not answer.
+        StoreRefused: it wants another password, is a replica, or evicts keys.
+
+    Warns:
+        DurabilityWarning: once, for settings that weaken the promise.
+    """
+    if isinstance(target, Store):
+        return target
+    if target is None:
+        target = os.environ.get("AGENTCHECKPOINT_URL") or _embedded_url()
+    with _lock:
+        known = _by_url.get((target, allow_eviction)) if isinstance(target, str) else _by_client.get(target)
+        if known is not None:
+            return known
+        store = _open(dial_url(target) if isinstance(target, str) else dial_client(target), allow_eviction)
+        if isinstance(target, str):
+            _by_url[target, allow_eviction] = store
+        else:
+            _by_client[target] = store
+        return store
+
+
+def _embedded_url() -> str:
+    from agentcheckpoint.store.embedded import ensure_server
+
+    return ensure_server().url
+
+
+def _open(dial: Dial, allow_eviction: bool) -> Store:
+    store = Store(dial)
+    if dial.in_memory:
+        return store
+    store.health = health = store.run(_read_health(dial.name))
+    if health.refuse is not None and not (allow_eviction and health.role != "slave"):
+        raise StoreRefused(f"{dial.name} cannot keep checkpoints: {health.refuse}")
+    if health.findings:
+        lines = "".join(f"\n  - {finding}" for finding in health.findings)
+        warnings.warn(f"{dial.name} ({health.server}) weakens the promise:{lines}", DurabilityWarning, stacklevel=4)
+    return store
+
+
+def _read_health(name: str) -> Protocol[Health]:
+    questions = tuple(("CONFIG", "GET", setting) for setting in CONFIG_NAMES)
+    trouble: Exception | None = None
+    for pause in PAUSES:
+        try:
+            info, *answers = yield Packet((("INFO",), *questions))
+        except (NotSent, Lost) as exc:
+            trouble = exc
+            yield Pause(pause)
+            continue
+        config = {
+            answer[0].decode(): answer[1].decode()
+            for answer in answers
+            if isinstance(answer, list) and len(answer) == 2
+        }
+        return assess(parse_info(info) if isinstance(info, bytes) else None, config or None)
+    raise StoreUnavailable(
+        f"{name} does not answer: {trouble}. Is the server up, and is the URL right? Without a URL, and without "
+        "$AGENTCHECKPOINT_URL, an embedded server is used."
+    )

@@ -1,0 +1,141 @@
+"""From a URL, or a client that the user already has, to connections of our own: no retries, no decoding, RESP2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import redis
+import redis.asyncio as aioredis
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from agentcheckpoint.errors import InvalidStore
+from agentcheckpoint.store.wire import AsyncWire, Wire, connect_error
+
+TIMEOUT = 5.0
+"""Seconds to wait for a reply before the connection counts as lost."""
+
+_TAKEN_OVER = frozenset(
+    {"host", "port", "path", "db", "username", "password", "credential_provider", "client_name"}
+    | {"socket_connect_timeout", "socket_keepalive", "socket_keepalive_options", "socket_read_size"}
+    | {"server", "version", "server_type", "lua_modules", "client_class"}  # fakeredis
+)
+_FIXED: dict[str, Any] = {"decode_responses": False, "health_check_interval": 0, "protocol": 2}
+
+_TWINS: dict[type[Any], type[Any]] = {
+    redis.Connection: aioredis.Connection,
+    redis.SSLConnection: aioredis.SSLConnection,
+    redis.UnixDomainSocketConnection: aioredis.UnixDomainSocketConnection,
+}
+
+
+class Dial:
+    """Opens connections of either colour to one server.
+
+    Args:
+        sync_class, async_class: redis-py's (or fakeredis's) connection classes.
+        settings: where and as whom to connect; anything about retries and decoding is left out.
+        name: what to call the server in messages, without its password.
+    """
+
+    def __init__(self, sync_class: type[Any], async_class: type[Any], settings: Mapping[str, Any], name: str) -> None:
+        kept = {key: value for key, value in settings.items() if key in _TAKEN_OVER or key.startswith("ssl_")}
+        self._settings = kept | _FIXED
+        self.in_memory = "server" in kept
+        """It is fakeredis: nothing to be told about its settings."""
+        self._sync_class = sync_class
+        self._async_class = async_class
+        self.name = name
+        self.timeout = TIMEOUT
+
+    def open(self, patience: int = 1) -> Wire:
+        """A connected wire. Raises ``NotSent``, or ``StoreRefused`` when the server refuses this user."""
+        limits = {"socket_timeout": self.timeout * patience, "retry": Retry(NoBackoff(), 0)}
+        connection = self._sync_class(**self._settings, **limits)
+        try:
+            connection.connect()
+        except Exception as exc:
+            raise connect_error(exc) from exc
+        return Wire(connection)
+
+    async def open_async(self, patience: int = 1) -> AsyncWire:
+        limits = {"socket_timeout": self.timeout * patience, "retry": AsyncRetry(NoBackoff(), 0)}
+        connection = self._async_class(**self._settings, **limits)
+        try:
+            await connection.connect()
+        except Exception as exc:
+            raise connect_error(exc) from exc
+        return AsyncWire(connection)
+
+
+def dial_url(url: str) -> Dial:
+    """A dial for ``redis://``, ``rediss://``, ``unix://`` or ``memory://``.
+
+    Raises:
+        InvalidStore: it is none of these, or cannot be parsed.
+        NotInstalled: ``memory://`` without fakeredis.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme == "memory":
+        from agentcheckpoint.store.memory import dial_memory
+
+        return dial_memory(url)
+    if scheme not in ("redis", "rediss", "unix"):
+        raise InvalidStore(
+            f"{masked(url)!r} is not a store: a URL begins with redis://, rediss://, unix:// or memory://. Without a "
+            "URL, and without $AGENTCHECKPOINT_URL, an embedded server is used."
+        )
+    try:
+        pool = redis.ConnectionPool.from_url(url)
+    except ValueError as exc:
+        raise InvalidStore(f"{masked(url)!r} is not a usable URL: {exc}.") from None
+    return _from_pool(pool, masked(url))
+
+
+def dial_client(client: object) -> Dial:
+    """A dial to where a client of redis-py or fakeredis, sync or async, connects to. The client itself is not used.
+
+    Raises:
+        InvalidStore: it is something else, or a cluster or sentinel client.
+    """
+    pool = client if isinstance(client, redis.ConnectionPool | aioredis.ConnectionPool) else None
+    if isinstance(client, redis.Redis | aioredis.Redis):
+        pool = client.connection_pool
+    if pool is None or "Sentinel" in type(pool).__name__:
+        raise InvalidStore(
+            f"{type(client).__module__}.{type(client).__qualname__} is not a store: give a URL, a redis.Redis, a "
+            "redis.asyncio.Redis, or a connection pool of these. Cluster and Sentinel are not supported yet."
+        )
+    where = pool.connection_kwargs
+    name = f"unix://{where['path']}" if "path" in where else f"redis://{where.get('host')}:{where.get('port')}"
+    return _from_pool(pool, f"{name}/{where.get('db', 0)}")
+
+
+def _from_pool(pool: Any, name: str) -> Dial:
+    kind: type[Any] = pool.connection_class
+    settings: Mapping[str, Any] = pool.connection_kwargs
+    if "server" in settings:
+        from agentcheckpoint.store.memory import dial_fake
+
+        return dial_fake(settings, name)
+    for sync_class, async_class in _TWINS.items():
+        if issubclass(kind, sync_class):
+            return Dial(kind, async_class, settings, name)
+        if issubclass(kind, async_class):
+            return Dial(sync_class, kind, settings, name)
+    raise InvalidStore(f"connections of class {kind.__module__}.{kind.__qualname__} cannot be used: give a URL.")
+
+
+def masked(url: str) -> str:
+    """The URL without its password."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "(a URL that cannot be parsed)"
+    if parts.password is None:
+        return url
+    user, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}"))

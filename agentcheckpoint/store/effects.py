@@ -1,0 +1,72 @@
+"""What a protocol generator asks of its driver, and what it is told.
+
+A generator of this package holds rules and does no I/O. It yields a ``Packet`` and is sent the list of its replies; an
+error reply is a ``Refusal`` in that list. It yields a ``Pause`` and is sent ``None``, or an ``Await`` and is sent the
+future's exception, if it has one. When a packet
+could not leave, ``NotSent`` is thrown into it; when it left and its replies did not all come back, ``Lost``.
+``drivers.py`` runs such generators over connections, in both colours; a test can run one by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+Argument: TypeAlias = str | bytes | int
+Command: TypeAlias = tuple[Argument, ...]
+Reply: TypeAlias = Any
+"""What redis-py's parser returns: bytes, int, None, a list of these, or a ``Refusal``."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """Commands that leave in one write.
+
+    ``held`` packets of one generator travel on one connection of its own, from the first to the one that is not held
+    or to the generator's end: a WATCH means nothing on any other. ``patience`` multiplies the time-out.
+    """
+
+    commands: tuple[Command, ...]
+    held: bool = False
+    patience: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Await:
+    """Wait until the future is done, whatever its outcome."""
+
+    future: Future[None]
+
+
+Effect: TypeAlias = Packet | Pause | Await
+Protocol: TypeAlias = Generator[Effect, Any, T]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An error that the server answered."""
+
+    code: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.text}".strip()
+
+
+class NotSent(Exception):
+    """The packet did not leave: no connection could be made, so nothing was applied."""
+
+
+class Lost(Exception):
+    """The packet left, and its replies did not all come back: applied or not, nobody here knows."""

@@ -1,0 +1,59 @@
+"""Every key name, in one place.
+
+All keys of a run share one hash tag. The keys that hold its data carry the fencing token in their names, so that a
+worker whose token is no longer current writes into names that nothing points to.
+
+    ac:{tag}:head            string   the current token
+    ac:{tag}:tokens          list     every token that was issued
+    ac:{tag}:waste           hash     attempt id -> ledger entry of a worker that was fenced off
+    ac:{tag}:tomb            string   the run was deleted
+    ac:{tag}:<token>:log     list     what happened, in order; its first entry is the birth mark
+    ac:{tag}:<token>:results hash     entry id -> result bytes; field "@" is the birth mark
+    ac:{tag}:<token>:meta    hash     state and totals; field "@" is the birth mark
+    ac:{tag}:<token>:lease   string   who works on the run; expires
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+BIRTH = "@"
+
+
+@dataclass(frozen=True, slots=True)
+class RunKeys:
+    """The names of one run's keys."""
+
+    tag: str
+
+    @property
+    def head(self) -> str:
+        return f"ac:{{{self.tag}}}:head"
+
+    @property
+    def tokens(self) -> str:
+        return f"ac:{{{self.tag}}}:tokens"
+
+    @property
+    def waste(self) -> str:
+        return f"ac:{{{self.tag}}}:waste"
+
+    @property
+    def tomb(self) -> str:
+        return f"ac:{{{self.tag}}}:tomb"
+
+    def log(self, token: str) -> str:
+        return f"ac:{{{self.tag}}}:{token}:log"
+
+    def results(self, token: str) -> str:
+        return f"ac:{{{self.tag}}}:{token}:results"
+
+    def meta(self, token: str) -> str:
+        return f"ac:{{{self.tag}}}:{token}:meta"
+
+    def lease(self, token: str) -> str:
+        return f"ac:{{{self.tag}}}:{token}:lease"
+
+    def data(self, token: str) -> tuple[str, ...]:
+        """The keys that a claim renames: all that hold the run's data."""
+        return self.log(token), self.results(token), self.meta(token)

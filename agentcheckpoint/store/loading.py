@@ -1,0 +1,170 @@
+"""What a load asks for, and whether what came is a whole run: the log, the totals, and their birth marks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
+
+from agentcheckpoint.core.models import SCHEMA, Birth, Closed, Done, LedgerEntry, LogEntry
+from agentcheckpoint.errors import CheckpointCorrupt, CheckpointsLost, SchemaTooNew, StoreError
+from agentcheckpoint.store.effects import Command, Refusal, Reply
+from agentcheckpoint.store.keys import BIRTH, RunKeys
+
+_LOG_ENTRY: TypeAdapter[LogEntry] = TypeAdapter(LogEntry)
+LOAD_REPLIES = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A run as it stood under one token: complete, or it would not have been built."""
+
+    token: str
+    entries: tuple[LogEntry, ...]
+    meta: dict[str, str]
+    waste: tuple[LedgerEntry, ...]
+    results: int
+    now_ms: int
+    """The server's clock, milliseconds since the epoch."""
+
+    @property
+    def ids(self) -> set[str]:
+        return {entry.id for entry in self.entries}
+
+
+def load_commands(keys: RunKeys, token: str) -> tuple[Command, ...]:
+    """Reads the whole run but its results. The head comes last: the load counts only if it is still ``token``."""
+    return (
+        ("LRANGE", keys.log(token), 0, -1),
+        ("HGETALL", keys.meta(token)),
+        ("HLEN", keys.results(token)),
+        ("HGET", keys.results(token), BIRTH),
+        ("HGETALL", keys.waste),
+        ("TIME",),
+        ("GET", keys.head),
+    )
+
+
+def parse_load(keys: RunKeys, namespace: str, run_id: str, token: str, replies: Sequence[Reply]) -> Loaded:
+    """Builds the run from the replies of ``load_commands``.
+
+    Raises:
+        CheckpointsLost: a key, or a part of one, is gone.
+        CheckpointCorrupt: what stands there is not what this library writes, or is another run's.
+        SchemaTooNew: a newer version of this library wrote it.
+    """
+    lines, meta, results, mark, waste, time, _head = replies
+    names = (keys.log(token), keys.meta(token), keys.results(token), keys.results(token), keys.waste)
+    for name, reply in zip(names, replies, strict=False):
+        if isinstance(reply, Refusal):
+            raise corrupt(run_id, name, f"the server answered {reply}")
+    entries = tuple(parse_entry(run_id, keys.log(token), i, line) for i, line in enumerate(lines))
+    fields = _strings(run_id, keys.meta(token), meta)
+    _check_birth(run_id, namespace, keys, token, entries, fields, mark)
+    if len({entry.id for entry in entries}) != len(entries):
+        raise corrupt(run_id, keys.log(token), "an entry stands there twice")
+    stored = sum(1 for entry in entries if has_result(entry))
+    if results < stored + 1:
+        raise _lost(run_id, f"{keys.results(token)} holds {results - 1} of the {stored} results that the log names")
+    pairs = _strings(run_id, keys.waste, waste)
+    wasted = tuple(_parse_waste(run_id, keys.waste, line) for line in pairs.values())
+    return Loaded(token, entries, fields, wasted, results, int(time[0]) * 1000 + int(time[1]) // 1000)
+
+
+def has_result(entry: LogEntry) -> bool:
+    """Whether result bytes are kept under this entry's id."""
+    return isinstance(entry, Done) or (isinstance(entry, Closed) and entry.output is not None)
+
+
+def parse_entry(run_id: str, key: str, index: int, line: object) -> LogEntry:
+    """One line of a log."""
+    where = f"{key}[{index}]"
+    if not isinstance(line, bytes):
+        raise corrupt(run_id, where, f"it is {type(line).__name__}, not bytes")
+    try:
+        entry = _LOG_ENTRY.validate_json(line)
+    except ValidationError as exc:
+        raise _explain(run_id, where, line, exc) from None
+    if entry.v > SCHEMA:
+        raise _too_new(run_id, where, entry.v)
+    return entry
+
+
+def corrupt(run_id: str, where: str, why: str) -> CheckpointCorrupt:
+    """The error for what is not ours, or no longer readable."""
+    return CheckpointCorrupt(
+        f"run {run_id!r}: {where} is not what agentcheckpoint writes: {why}. Nothing was overwritten. Look at the "
+        "key; if another program uses the prefix 'ac:', give one of them a database of its own.",
+        run_id=run_id,
+    )
+
+
+def _explain(run_id: str, where: str, line: bytes, exc: ValidationError) -> StoreError:
+    try:
+        raw = from_json(line)
+    except ValueError:
+        return corrupt(run_id, where, "it is not JSON")
+    version = raw.get("v") if isinstance(raw, dict) else None
+    if isinstance(version, int) and version > SCHEMA:
+        return _too_new(run_id, where, version)
+    first = exc.errors(include_url=False, include_input=False, include_context=False)[0]
+    return corrupt(run_id, where, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
+
+
+def _too_new(run_id: str, where: str, version: int) -> SchemaTooNew:
+    return SchemaTooNew(
+        f"run {run_id!r}: {where} was written with schema {version}; this version of agentcheckpoint knows schema "
+        f"{SCHEMA} and refuses to write to the run. Upgrade agentcheckpoint-redis here.",
+        run_id=run_id,
+    )
+
+
+def _lost(run_id: str, what: str) -> CheckpointsLost:
+    return CheckpointsLost(
+        f"run {run_id!r}: {what}. The store has lost what it had acknowledged: evicted (maxmemory-policy must be "
+        "noeviction), rolled back, or deleted by somebody else. It is not run again on its own, since that would "
+        "pay again: restore the data, or delete the run and start it anew.",
+        run_id=run_id,
+    )
+
+
+def lost_head(run_id: str, head: str) -> CheckpointsLost:
+    """The error for a run whose tokens are there, and whose head is not."""
+    return _lost(run_id, f"{head} is missing though the run has existed")
+
+
+def _check_birth(
+    run_id: str,
+    namespace: str,
+    keys: RunKeys,
+    token: str,
+    entries: Sequence[LogEntry],
+    fields: dict[str, str],
+    mark: object,
+) -> None:
+    birth = entries[0] if entries else None
+    if not isinstance(birth, Birth):
+        raise _lost(run_id, f"{keys.log(token)} has no birth mark")
+    if fields.get(BIRTH) != birth.id:
+        raise _lost(run_id, f"{keys.meta(token)} has no birth mark, or another's")
+    if not isinstance(mark, bytes) or mark.decode("ascii", "replace") != birth.id:
+        raise _lost(run_id, f"{keys.results(token)} has no birth mark, or another's")
+    if (birth.namespace, birth.run) != (namespace, run_id):
+        raise corrupt(run_id, keys.log(token), f"it belongs to run {birth.run!r} in namespace {birth.namespace!r}")
+
+
+def _strings(run_id: str, key: str, flat: Sequence[object]) -> dict[str, str]:
+    try:
+        words = [word.decode() for word in flat if isinstance(word, bytes)]
+    except UnicodeDecodeError:
+        raise corrupt(run_id, key, "it is not UTF-8") from None
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def _parse_waste(run_id: str, key: str, line: str) -> LedgerEntry:
+    try:
+        return LedgerEntry.model_validate_json(line)
+    except ValidationError:
+        raise corrupt(run_id, key, "it holds something that is no ledger entry") from None

@@ -1,0 +1,132 @@
+"""Looking at a run without claiming it. Every answer counts only under the head that it was read with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol as Interface
+
+from agentcheckpoint.core.models import LogEntry
+from agentcheckpoint.errors import CheckpointsLost, RunNotFound, StoreUnavailable
+from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply, T
+from agentcheckpoint.store.keys import RunKeys
+from agentcheckpoint.store.loading import Loaded, load_commands, lost_head, parse_load
+from agentcheckpoint.store.refusals import NotNow, raise_refusal
+
+PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+
+
+class Address(Interface):
+    """Which run is read: its keys, and what must be found there."""
+
+    @property
+    def keys(self) -> RunKeys: ...
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def run_id(self) -> str: ...
+
+
+class _Moved(Exception):
+    """The head changed between being read and being used."""
+
+
+def snapshot(address: Address) -> Protocol[Loaded]:
+    """The whole run but its results, as it stood at one moment.
+
+    Raises:
+        RunNotFound: there is none (or it was deleted).
+        CheckpointsLost, CheckpointCorrupt, SchemaTooNew, StoreRefused, StoreUnavailable.
+    """
+
+    def read() -> Protocol[Loaded]:
+        head = yield from _head(address)
+        replies = yield from _under(address, head, load_commands(address.keys, head))
+        return parse_load(address.keys, address.namespace, address.run_id, head, replies)
+
+    return (yield from _trying(address, read))
+
+
+def find_entry(address: Address, wanted: Callable[[LogEntry], bool]) -> Protocol[tuple[str, LogEntry] | None]:
+    """The last entry of the current log that is wanted, with the token that it was read under."""
+    loaded = yield from snapshot(address)
+    for entry in reversed(loaded.entries):
+        if wanted(entry):
+            return loaded.token, entry
+    return None
+
+
+def read_results(address: Address, token: str, ids: Iterable[str]) -> Protocol[dict[str, bytes]]:
+    """The results kept under these ids.
+
+    ``token`` is where they were last seen. An heir renames the keys, so that a later head is followed: what was
+    recorded once is never changed.
+
+    Raises:
+        CheckpointsLost: one of them is not there.
+    """
+    wanted = tuple(ids)
+    here = token
+
+    def read() -> Protocol[dict[str, bytes]]:
+        nonlocal here
+        try:
+            values, _ = yield from _under(
+                address, here, (("HMGET", address.keys.results(here), *wanted), ("GET", address.keys.head))
+            )
+        except _Moved:
+            here = yield from _head(address)
+            raise
+        for entry_id, data in zip(wanted, values, strict=True):
+            if not isinstance(data, bytes):
+                raise CheckpointsLost(
+                    f"run {address.run_id!r}: the result {entry_id} is recorded and no longer stored. It was evicted "
+                    "or deleted by somebody else; it is not bought again on its own.",
+                    run_id=address.run_id,
+                )
+        return dict(zip(wanted, values, strict=True))
+
+    return (yield from _trying(address, read))
+
+
+def _head(address: Address) -> Protocol[str]:
+    keys = address.keys
+    replies = yield Packet((("GET", keys.head), ("LLEN", keys.tokens), ("EXISTS", keys.tomb)))
+    if any(isinstance(reply, Refusal) for reply in replies):
+        raise_refusal(address.run_id, replies)
+    head, tokens, tomb = replies
+    if head is not None:
+        return head.decode()  # type: ignore[no-any-return]
+    if tokens and not tomb:
+        raise lost_head(address.run_id, keys.head)
+    raise RunNotFound(
+        f"run {address.run_id!r} in namespace {address.namespace!r}: "
+        f"{'it was deleted' if tomb else 'there is no such run in this store'}.",
+        run_id=address.run_id,
+    )
+
+
+def _under(address: Address, token: str, commands: tuple[Command, ...]) -> Protocol[list[Reply]]:
+    """The replies of ``commands``, the last of which reads the head, if that still is ``token``."""
+    replies = yield Packet((("MULTI",), *commands, ("EXEC",)))
+    outcome = replies[-1]
+    if not isinstance(outcome, list):
+        raise_refusal(address.run_id, replies)
+    if outcome[-1] != token.encode():
+        raise _Moved
+    return outcome
+
+
+def _trying(address: Address, read: Callable[[], Protocol[T]]) -> Protocol[T]:
+    trouble: Exception | None = None
+    for pause in PAUSES:
+        try:
+            return (yield from read())
+        except _Moved as exc:
+            trouble = exc
+        except (NotSent, Lost, NotNow) as exc:
+            trouble = exc
+            yield Pause(pause)
+    raise StoreUnavailable(
+        f"run {address.run_id!r}: it could not be read in {len(PAUSES)} tries: {trouble or 'it kept moving'}.",
+        run_id=address.run_id,
+    )

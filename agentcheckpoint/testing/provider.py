@@ -1,0 +1,77 @@
+"""A provider on loopback: speaks OpenAI's HTTP, answers what a brain decides, and journals what it was paid for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from agentcheckpoint.testing.brain import Brain, echo
+from agentcheckpoint.testing.desk import Desk, Received
+from agentcheckpoint.testing.payments import PRICES, Journal, Payment, Price
+from agentcheckpoint.testing.serving import Exchange, Server
+
+
+class Provider:
+    """A real HTTP server on an ephemeral port of 127.0.0.1, serving from its construction until it is closed.
+
+    Each payment is written and fsynced to the journal before the first byte of its answer leaves; answers with an
+    error's status are not billed.
+
+    Args:
+        brain: what decides the answers; the default repeats the last message.
+        journal: a file for the payments, appended to; ``read_payments`` reads it. ``None`` keeps them in memory.
+        prices: nano-dollars per token for each model; others cost ``DEFAULT_PRICE``.
+        cache_minimum: tokens of a known prompt prefix from which on it counts as cached.
+    """
+
+    def __init__(
+        self,
+        brain: Brain | None = None,
+        *,
+        journal: Path | None = None,
+        prices: Mapping[str, Price] = PRICES,
+        cache_minimum: int = 1024,
+    ) -> None:
+        self._journal = Journal(journal)
+        self._desk = Desk(brain or echo, self._journal, prices, cache_minimum)
+        self._server = Server(("127.0.0.1", 0), partial(Exchange, self._desk))
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+        """What an OpenAI client takes as ``base_url``."""
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop serving and close all connections. What was received and paid stays readable."""
+        self._desk.closing.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        self._server.hang_up()
+        self._journal.close()
+
+    @property
+    def journal(self) -> list[Payment]:
+        """All payments, oldest first, those that the journal's file held before included."""
+        return self._journal.payments
+
+    @property
+    def spent(self) -> int:
+        """The sum of all payments, in nano-dollars."""
+        return sum(payment.cost for payment in self._journal.payments)
+
+    @property
+    def requests(self) -> list[Received]:
+        """All POSTs that have come in whole, in that order."""
+        return self._desk.requests

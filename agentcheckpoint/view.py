@@ -1,0 +1,117 @@
+"""Looking at a run, and deleting one, without working on it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from agentcheckpoint.attempt import busy_error, logged_money, released_here
+from agentcheckpoint.core import ids
+from agentcheckpoint.core.ledger import CostReport, fold_entries, report
+from agentcheckpoint.core.models import Closed, LedgerEntry, LogEntry, Opened
+from agentcheckpoint.show.text import StepRow, plain, step_rows, table
+from agentcheckpoint.store.connect import Connectable, connect
+from agentcheckpoint.store.keys import RunKeys
+from agentcheckpoint.store.loading import Loaded
+from agentcheckpoint.store.reading import snapshot
+from agentcheckpoint.store.upkeep import delete_run
+
+WIDTH = 100
+"""Columns that a run's table may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A run as it stood when it was looked at.
+
+    Attributes:
+        id, namespace: which run.
+        state: running, retryable, waiting, interrupted, completed, failed or cancelled. A run whose worker died stays
+            running until it is opened again.
+        attempt: the number of the last attempt.
+        cost: what was spent by all attempts, and what the attempts that ended saved by replaying.
+        steps: one row per step, in the order in which they first ran.
+        opened: the attempts, as their workers began them.
+        entries: the whole log, in its order.
+        ledger: each attempt to buy an answer, once, with what became of it.
+    """
+
+    id: str
+    namespace: str
+    state: str
+    attempt: int
+    cost: CostReport
+    steps: tuple[StepRow, ...]
+    opened: tuple[Opened, ...]
+    entries: tuple[LogEntry, ...]
+    ledger: tuple[LedgerEntry, ...]
+
+    def __str__(self) -> str:
+        head = f"run {plain(self.id)} · {plain(self.state)} · attempt {self.attempt} · {self.cost}"
+        return f"{head}\n{table(self.steps, WIDTH)}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    """Which run is meant."""
+
+    keys: RunKeys
+    namespace: str
+    run_id: str
+
+
+def get(run_id: str, /, *, store: Connectable = None, namespace: str = "default") -> RunView:
+    """Looks at a run, whoever works on it. Blocking: on an event loop, use ``asyncio.to_thread``.
+
+    Args:
+        run_id: the run's name.
+        store: as in ``ac.run``.
+        namespace: as in ``ac.run``.
+
+    Raises:
+        RunNotFound: there is no such run, or it was deleted.
+        CheckpointsLost, CheckpointCorrupt, SchemaTooNew, StoreRefused, StoreUnavailable.
+    """
+    address = _address(run_id, namespace)
+    return _view(address, connect(store).run(snapshot(address)))
+
+
+def delete(run_id: str, /, *, store: Connectable = None, namespace: str = "default") -> None:
+    """Deletes a run with all its checkpoints. Blocking: on an event loop, use ``asyncio.to_thread``.
+
+    Its id stays taken: a worker that was paused since then cannot mistake a new run for its own.
+
+    Args:
+        run_id: the run's name.
+        store: as in ``ac.run``.
+        namespace: as in ``ac.run``.
+
+    Raises:
+        RunNotFound: there is no such run.
+        RunBusy: somebody who is alive is working on it.
+        StoreRefused, StoreUnavailable.
+    """
+    address = _address(run_id, namespace)
+    busy = connect(store).run(delete_run(address, int(time.time() * 1000), released_here))
+    if busy is not None:
+        raise busy_error(run_id, busy.holder, busy.ttl)
+
+
+def _address(run_id: str, namespace: str) -> _Address:
+    return _Address(RunKeys(ids.run_tag(namespace, run_id)), namespace, run_id)
+
+
+def _view(address: _Address, loaded: Loaded) -> RunView:
+    folded = fold_entries(logged_money(loaded.entries), loaded.waste)
+    ends = [entry for entry in loaded.entries if isinstance(entry, Closed)]
+    return RunView(
+        id=address.run_id,
+        namespace=address.namespace,
+        state=loaded.meta.get("state", ""),
+        attempt=int(loaded.meta.get("attempt", "0")),
+        cost=report(folded, saved=sum(end.saved for end in ends), replayed=sum(end.replayed for end in ends)),
+        steps=tuple(step_rows(loaded.entries)),
+        opened=tuple(entry for entry in loaded.entries if isinstance(entry, Opened)),
+        entries=loaded.entries,
+        ledger=tuple(folded.values()),
+    )
