@@ -12,14 +12,15 @@ from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, Self, TypeVar, cast
 
-from agentcheckpoint.attempt import LEASE, Attempt, input_mismatch
-from agentcheckpoint.core.codec import ResultType, annotation_of, result_type
+from agentcheckpoint.attempt import LEASE, Attempt
+from agentcheckpoint.core.codec import UNANNOTATED, ResultType, annotation_of, result_type
 from agentcheckpoint.core.fingerprint import function_inputs
 from agentcheckpoint.core.ids import check_name
 from agentcheckpoint.core.models import Closed, Inputs, Opened
 from agentcheckpoint.errors import ResultNotStorable, RunBusy, RunNotFound, StepMismatch
+from agentcheckpoint.explain import input_mismatch
 from agentcheckpoint.opening import switched_off
-from agentcheckpoint.options import UNSET, OnMismatch
+from agentcheckpoint.options import OnMismatch
 from agentcheckpoint.recipe import check_function, default_name, is_async, mark_async
 from agentcheckpoint.runs import Opener, RunBase, open_run_for
 from agentcheckpoint.store.connect import Connectable, connect
@@ -101,7 +102,7 @@ class Agent(Generic[P, R]):
         if switched_off():
             return self._fn(*args, **kwargs)
         inspect.signature(self._fn).bind(*args, **kwargs)  # a call that cannot be made leaves no run behind
-        returns = annotation_of(self._fn) if self._returns is UNSET else self._returns
+        returns = annotation_of(self._fn) if self._returns is UNANNOTATED else self._returns
         call = _Call(
             run_id=run_id,
             agent=self.name,
@@ -134,9 +135,7 @@ class _Call:
 
     def opener(self, store: Store) -> Opener:
         """The run, ready to be entered; it does not wait."""
-        return open_run_for(
-            self.run_id, store, self.namespace, 0.0, self.on_mismatch, LEASE, self.agent, self.inputs
-        )
+        return open_run_for(self.run_id, store, self.namespace, 0.0, self.on_mismatch, LEASE, self.agent, self.inputs)
 
     def recorded(self) -> Protocol[bytes | None]:
         """The output of the run, if it is completed and has one that answers this call.

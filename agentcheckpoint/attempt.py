@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 
 from agentcheckpoint.core import ids, ledger
 from agentcheckpoint.core.codec import Chain, Where
@@ -17,11 +17,10 @@ from agentcheckpoint.errors import (
     AgentCheckpointWarning,
     DurabilityWarning,
     LeaseLost,
-    RunBusy,
     RunMisuse,
-    StepMismatch,
     StoreError,
 )
+from agentcheckpoint.explain import busy_error, input_mismatch, step_mismatch
 from agentcheckpoint.flow import Course
 from agentcheckpoint.options import OnMismatch
 from agentcheckpoint.results import Results
@@ -29,7 +28,7 @@ from agentcheckpoint.store.claim import Opening, Taken, open_run
 from agentcheckpoint.store.commit import Change, Committed, Superseded, commit
 from agentcheckpoint.store.effects import Pause, Protocol
 from agentcheckpoint.store.fence import Fence
-from agentcheckpoint.store.holder import Holder, describe, this_process
+from agentcheckpoint.store.holder import Holder, this_process
 from agentcheckpoint.store.keys import RunKeys
 from agentcheckpoint.store.loading import Loaded
 from agentcheckpoint.store.store import Store
@@ -135,7 +134,12 @@ class Attempt:
         opening = Opening(
             birth=Birth(id=new_id(), at=stamp, namespace=self.namespace, run=self.run_id),
             entry=lambda number: Opened(
-                id=new_id(), at=stamp, attempt=number, worker=f"pid {holder.pid} on {holder.host}", agent=self._agent, inputs=self._inputs
+                id=new_id(),
+                at=stamp,
+                attempt=number,
+                worker=f"pid {holder.pid} on {holder.host}",
+                agent=self._agent,
+                inputs=self._inputs,
             ),
             released=released_here,
         )
@@ -154,7 +158,7 @@ class Attempt:
         self.journal = Journal(loaded.entries)
         self.state = loaded.meta.get("state", "")
         self.number = int(loaded.meta.get("attempt", "0"))
-        self.money = ledger.fold_entries(logged_money(loaded.entries))
+        self.money = ledger.fold_entries(ledger.logged_money(loaded.entries))
         self.waste = {entry.id: entry for entry in loaded.waste}
         self._results = Results(self.fence, [e for e in loaded.entries if isinstance(e, Done)])
         self._check_inputs()
@@ -169,7 +173,7 @@ class Attempt:
                 raise input_mismatch(self.run_id, self._agent, entry.inputs, self._inputs)
 
     def _mend_totals(self, loaded: Loaded) -> Protocol[None]:
-        sums = totals(self.money.values())
+        sums = ledger.totals(self.money.values())
         stored = {name: loaded.meta.get(name, "0") for name in sums}
         if stored != {name: str(amount) for name, amount in sums.items()}:
             warnings.warn(
@@ -235,7 +239,7 @@ class Attempt:
         self, change: Change, slot: str | None, value: object, same: Callable[[Done], bool] | None
     ) -> Protocol[Committed | Superseded]:
         entries = tuple(getattr(change.entry, "entries", ()))
-        grown = growth(self.money, entries)
+        grown = ledger.growth(self.money, entries)
         fields = dict(change.fields)
         if "state" not in fields and self.state != "running":
             fields["state"] = "running"
@@ -244,14 +248,14 @@ class Attempt:
             outcome = yield from commit(self.fence, change, new_token, step=slot, value=value, same=same)
         except LeaseLost as exc:
             try:
-                yield from book_waste(self.fence, as_waste(entries))
+                yield from book_waste(self.fence, ledger.as_waste(entries))
             except StoreError as trouble:
                 exc.add_note(f"What this worker paid could not be booked as wasted: {trouble}")
             raise
         finally:
             self._say_if_rolled_back()
         if isinstance(outcome, Superseded):
-            yield from book_waste(self.fence, as_waste(entries))
+            yield from book_waste(self.fence, ledger.as_waste(entries))
             return outcome
         self.money.update((entry.id, entry) for entry in entries)
         self.state = fields.get("state", self.state)
@@ -284,35 +288,6 @@ class Attempt:
         )
 
 
-def logged_money(entries: Iterable[LogEntry]) -> Iterable[LedgerEntry]:
-    """The ledger entries of a log, in its order."""
-    for entry in entries:
-        yield from getattr(entry, "entries", ())
-
-
-def totals(entries: Iterable[LedgerEntry]) -> dict[str, int]:
-    """The sums that are stored beside the log, nano-dollars."""
-    sums = {"paid": 0, "wasted": 0}
-    for entry in entries:
-        if entry.bill in sums and entry.cost is not None:
-            sums[entry.bill] += entry.cost
-    return sums
-
-
-def growth(known: Mapping[str, LedgerEntry], entries: Iterable[LedgerEntry]) -> dict[str, int]:
-    """By how much these entries change the totals."""
-    fresh = list(entries)
-    before = totals(known[entry.id] for entry in fresh if entry.id in known)
-    after = totals(fresh)
-    return {name: after[name] - before[name] for name in after if after[name] != before[name]}
-
-
-def as_waste(entries: Iterable[LedgerEntry]) -> list[LedgerEntry]:
-    """What was bought for nothing; what was not billed needs no booking."""
-    billed = [entry for entry in entries if entry.bill != "not_billed"]
-    return [e.model_copy(update={"bill": "wasted"}) if e.bill == "paid" else e for e in billed]
-
-
 def released_here(holder: Holder) -> bool:
     """Whether the holder is this process, and has no such attempt open any more."""
     from agentcheckpoint.current import is_open
@@ -327,43 +302,3 @@ def failure(error: BaseException) -> Failure:
 
     trace = "".join(traceback.format_exception(error))
     return Failure(type=type(error).__qualname__, message=str(error)[:2000], trace=trace[-4000:])
-
-
-def busy_error(run_id: str, holder: Holder | None, ttl: float) -> RunBusy:
-    owner = describe(holder) if holder is not None else "somebody"
-    return RunBusy(
-        f"run {run_id!r} is being worked on by {owner}; its lease runs for another {ttl:.0f} s if it is not renewed. "
-        "Wait for it with ac.run(..., wait=60), or stop that worker: a dead one on this machine is taken over at once.",
-        run_id=run_id,
-        owner=owner,
-        ttl=ttl,
-    )
-
-
-def step_mismatch(run_id: str, call: Call, recorded: Done) -> StepMismatch:
-    from agentcheckpoint.core.fingerprint import difference
-
-    rows = difference(recorded.inputs, call.inputs)
-    costs = [entry.cost for entry in recorded.entries]
-    stake = ledger.money(sum(c for c in costs if c is not None)) if costs and None not in costs else "an unknown sum"
-    paid = f"It cost {stake} when it was recorded. " if costs else ""
-    lines = "".join(f"\n  {name}: recorded {old}, came {new}" for name, old, new in rows)
-    return StepMismatch(
-        f"run {run_id!r}, step {call.slot!r}: it is recorded with other inputs than it is called with now.{lines}\n"
-        f"{paid}Choose: a key (Step(name, key=...)) if these are different steps; on_mismatch='rerun' to run it "
-        "again; on_mismatch='reuse' to take the recorded result; ignore=(...) for arguments that do not matter; or "
-        "another run id.",
-        run_id=run_id,
-        step=call.slot,
-    )
-
-
-def input_mismatch(run_id: str, agent: str | None, recorded: Inputs, came: Inputs) -> StepMismatch:
-    from agentcheckpoint.core.fingerprint import difference
-
-    lines = "".join(f"\n  {name}: recorded {old}, came {new}" for name, old, new in difference(recorded, came))
-    return StepMismatch(
-        f"run {run_id!r} of agent {agent!r} was started with other arguments than it is called with now.{lines}\n"
-        "A run id names one question: use another id for this one, or on_mismatch='reuse' to go on with the old.",
-        run_id=run_id,
-    )

@@ -1,4 +1,4 @@
-"""``@ac.step``, ``@ac.tool`` and ``@ac.agent``: sugar over ``run.step`` and ``ac.run``, with and without parentheses."""
+"""``@ac.step``, ``@ac.tool`` and ``@ac.agent``: sugar over ``run.step`` and ``ac.run``, with or without ()."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from agentcheckpoint.agents import Agent
-from agentcheckpoint.options import UNSET, OnMismatch
+from agentcheckpoint.core.codec import UNANNOTATED
+from agentcheckpoint.options import OnMismatch
 from agentcheckpoint.recipe import Recipe, mark_async
 from agentcheckpoint.tools import Tool
 
@@ -40,12 +41,12 @@ def step(
     *,
     name: str | None = None,
     key: Callable[..., str] | None = None,
-    returns: Any = UNSET,
+    returns: Any = UNANNOTATED,
     ignore: Collection[str] = (),
     on_mismatch: OnMismatch | None = None,
     accept: Callable[[Any], bool] | None = None,
 ) -> StepDecorator: ...
-def step(fn: Any = UNSET, /, **options: Any) -> Any:
+def step(fn: Any = None, /, **options: Any) -> Any:
     """Makes each call of a function, async or not, a step of the current run. Works on methods too.
 
     Where no run is active, the function just runs, and says so once by a ``NoActiveRunWarning``.
@@ -59,7 +60,7 @@ def step(fn: Any = UNSET, /, **options: Any) -> Any:
         RunMisuse: it is a generator, or its results cannot be stored.
         InvalidName: the name cannot be used.
     """
-    return functools.partial(_step, **options) if fn is UNSET else _step(fn)
+    return functools.partial(_step, **options) if fn is None else _step(fn)
 
 
 def _step(fn: Callable[..., Any], /, **options: Any) -> Callable[..., Any]:
@@ -81,12 +82,12 @@ def tool(
     *,
     name: str | None = None,
     key: Callable[..., str] | None = None,
-    returns: Any = UNSET,
+    returns: Any = UNANNOTATED,
     ignore: Collection[str] = (),
     on_mismatch: OnMismatch | None = None,
     accept: Callable[[Any], bool] | None = None,
 ) -> ToolDecorator: ...
-def tool(fn: Any = UNSET, /, **options: Any) -> Any:
+def tool(fn: Any = None, /, **options: Any) -> Any:
     """Makes a function a tool for a model: a step, with the schema to announce it by and a ``call`` to run it by.
 
     Args:
@@ -97,7 +98,7 @@ def tool(fn: Any = UNSET, /, **options: Any) -> Any:
         RunMisuse: as ``ac.step``; or a model could not give its arguments.
         InvalidName: the name cannot be used.
     """
-    return functools.partial(_tool, **options) if fn is UNSET else _tool(fn)
+    return functools.partial(_tool, **options) if fn is None else _tool(fn)
 
 
 def _tool(fn: Callable[..., Any], /, **options: Any) -> Tool[Any, Any]:
@@ -107,8 +108,10 @@ def _tool(fn: Callable[..., Any], /, **options: Any) -> Tool[Any, Any]:
 @overload
 def agent(fn: Callable[P, R], /) -> Agent[P, R]: ...
 @overload
-def agent(*, name: str | None = None, on_mismatch: OnMismatch = "error", returns: Any = UNSET) -> AgentDecorator: ...
-def agent(fn: Any = UNSET, /, **options: Any) -> Any:
+def agent(
+    *, name: str | None = None, on_mismatch: OnMismatch = "error", returns: Any = UNANNOTATED
+) -> AgentDecorator: ...
+def agent(fn: Any = None, /, **options: Any) -> Any:
     """Makes each call of a function, async or not, a run: ``research(q)``, or named, ``research.run("r-42", q)``.
 
     Args:
@@ -121,11 +124,10 @@ def agent(fn: Any = UNSET, /, **options: Any) -> Any:
         RunMisuse: it is a generator, or its output cannot be stored.
         InvalidName: the name cannot be used.
     """
-    return functools.partial(_agent, **options) if fn is UNSET else _agent(fn)
+    return functools.partial(_agent, **options) if fn is None else _agent(fn)
 
 
 def _agent(
-    fn: Callable[..., Any], /, *, name: str | None = None, on_mismatch: OnMismatch = "error", returns: Any = UNSET
+    fn: Callable[..., Any], /, *, name: str | None = None, on_mismatch: OnMismatch = "error", returns: Any = UNANNOTATED
 ) -> Agent[Any, Any]:
     return Agent(fn, name, on_mismatch, returns)
-

@@ -1,4 +1,4 @@
-"""A decorated function: what is checked when it is decorated, and how a call of it becomes a step of the current run."""
+"""A decorated function: what is checked when it is decorated, and how a call of it becomes a step."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ import asyncio
 import inspect
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from agentcheckpoint import current
-from agentcheckpoint.core.codec import annotation_of, check_type
+from agentcheckpoint.core.codec import UNANNOTATED, annotation_of, check_type
 from agentcheckpoint.core.models import StepKind
 from agentcheckpoint.core.roundtrip import name_of
 from agentcheckpoint.errors import NoActiveRunWarning, RunMisuse
 from agentcheckpoint.flow import run_flow, run_flow_async
 from agentcheckpoint.opening import switched_off
-from agentcheckpoint.options import UNSET, OnMismatch, Step
+from agentcheckpoint.options import OnMismatch, Step
 from agentcheckpoint.steps import plan_step, step_flow
+
+_MARK: object = vars(asyncio.coroutines).get("_is_coroutine")
+"""By this Python 3.11 knows a plain function that returns coroutines; later ones have a public way."""
 
 
 class Recipe:
@@ -44,7 +47,7 @@ class Recipe:
         *,
         name: str | None = None,
         key: Callable[..., str] | None = None,
-        returns: Any = UNSET,
+        returns: Any = UNANNOTATED,
         ignore: Collection[str] = (),
         on_mismatch: OnMismatch | None = None,
         accept: Callable[[Any], bool] | None = None,
@@ -55,9 +58,7 @@ class Recipe:
         owner = _owner(fn)
         if owner is not None and not isinstance(ignore, str):
             ignore = (*ignore, owner)  # what a method is bound to is no input, as in run.step(name, thing.method)
-        self.step = Step(
-            default_name(fn, name), returns=returns, ignore=ignore, on_mismatch=on_mismatch, accept=accept
-        )
+        self.step = Step(default_name(fn, name), returns=returns, ignore=ignore, on_mismatch=on_mismatch, accept=accept)
         self.is_async = is_async(fn)
         self._key = key
         self._signature = None if key is None else inspect.signature(fn)
@@ -113,11 +114,11 @@ def check_function(fn: object, returns: Any) -> None:
             "each replay. Return a list: `return list(...)`, or make each item a step of its own."
         )
     with names_may_follow():
-        check_type(annotation_of(fn) if returns is UNSET else returns)
+        check_type(annotation_of(fn) if returns is UNANNOTATED else returns)
 
 
 @contextmanager
-def names_may_follow() -> Iterator[None]:
+def names_may_follow() -> Generator[None]:
     """While a function is being decorated, a name that is not found is no error: the first call looks again."""
     try:
         yield
@@ -151,7 +152,7 @@ def default_name(fn: object, name: str | None) -> str:
 
 def is_async(fn: object) -> bool:
     """Whether calling it gives a coroutine, also if it is a plain function that was marked so."""
-    return inspect.iscoroutinefunction(fn) if sys.version_info >= (3, 12) else asyncio.iscoroutinefunction(fn)
+    return inspect.iscoroutinefunction(fn) or (_MARK is not None and getattr(fn, "_is_coroutine", None) is _MARK)
 
 
 def mark_async(thing: Any) -> None:
@@ -159,4 +160,4 @@ def mark_async(thing: Any) -> None:
     if sys.version_info >= (3, 12):
         inspect.markcoroutinefunction(thing)
     else:
-        vars(thing)["_is_coroutine"] = vars(asyncio.coroutines)["_is_coroutine"]
+        vars(thing)["_is_coroutine"] = _MARK

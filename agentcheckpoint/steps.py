@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentcheckpoint import current
-from agentcheckpoint.attempt import Attempt, as_waste, failure, new_id
+from agentcheckpoint.attempt import Attempt, failure, new_id
 from agentcheckpoint.core.codec import UNANNOTATED, ResultType, annotation_of, result_type
 from agentcheckpoint.core.fingerprint import function_inputs
 from agentcheckpoint.core.journal import Call, Scope
+from agentcheckpoint.core.ledger import as_waste
 from agentcheckpoint.core.models import Done, Failed, Inputs, Intent, LedgerEntry, Payload, StepKind
 from agentcheckpoint.core.pricing import price_usage
 from agentcheckpoint.core.usage import usage_of

@@ -1,4 +1,4 @@
-"""A tool: a step that a model may call. Its schema comes from the signature, and so does the check of a model's call."""
+"""A tool: a step that a model may call. Its schema, and the check of what a model gives, come from its signature."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class Tool(Generic[P, R]):
             return args, kwargs
 
         try:
-            adapter: TypeAdapter[Any] = TypeAdapter(taken)
+            adapter: TypeAdapter[Any] = TypeAdapter(cast(Any, taken))
             adapter.rebuild(raise_errors=True)
         except Exception as exc:
             raise self._no_schema(f"the types of its arguments cannot be read ({told(exc).split('. ')[0]})") from exc

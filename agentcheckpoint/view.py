@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from agentcheckpoint.attempt import busy_error, logged_money, released_here
+from agentcheckpoint.attempt import released_here
 from agentcheckpoint.core import ids
-from agentcheckpoint.core.ledger import CostReport, fold_entries, report
+from agentcheckpoint.core.ledger import CostReport, fold_entries, logged_money, report
 from agentcheckpoint.core.models import Closed, LedgerEntry, LogEntry, Opened
+from agentcheckpoint.explain import busy_error
 from agentcheckpoint.show.text import StepRow, plain, step_rows, table
 from agentcheckpoint.store.connect import Connectable, connect
 from agentcheckpoint.store.keys import RunKeys

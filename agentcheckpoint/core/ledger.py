@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import cast
 
-from agentcheckpoint.core.models import Bill, LedgerEntry, Usage
+from agentcheckpoint.core.models import Bill, LedgerEntry, LogEntry, Usage
 from agentcheckpoint.core.usage import total_usage
 
 _BOUGHT: frozenset[Bill] = frozenset({"paid", "wasted"})
@@ -166,3 +166,32 @@ def _known(nano: int, unpriced: int) -> str:
 
 def _dollars(nano: int) -> Decimal:
     return Decimal(f"{nano}e-{_NANO_DIGITS}")  # a constructor is exact in any decimal context
+
+
+def logged_money(entries: Iterable[LogEntry]) -> Iterable[LedgerEntry]:
+    """The ledger entries of a log, in its order."""
+    for entry in entries:
+        yield from getattr(entry, "entries", ())
+
+
+def totals(entries: Iterable[LedgerEntry]) -> dict[str, int]:
+    """The sums that are stored beside the log, nano-dollars."""
+    sums = {"paid": 0, "wasted": 0}
+    for entry in entries:
+        if entry.bill in sums and entry.cost is not None:
+            sums[entry.bill] += entry.cost
+    return sums
+
+
+def growth(known: Mapping[str, LedgerEntry], entries: Iterable[LedgerEntry]) -> dict[str, int]:
+    """By how much these entries change the totals."""
+    fresh = list(entries)
+    before = totals(known[entry.id] for entry in fresh if entry.id in known)
+    after = totals(fresh)
+    return {name: after[name] - before[name] for name in after if after[name] != before[name]}
+
+
+def as_waste(entries: Iterable[LedgerEntry]) -> list[LedgerEntry]:
+    """What was bought for nothing; what was not billed needs no booking."""
+    billed = [entry for entry in entries if entry.bill != "not_billed"]
+    return [e.model_copy(update={"bill": "wasted"}) if e.bill == "paid" else e for e in billed]

@@ -13,9 +13,10 @@ import httpx2
 from pydantic_core import from_json
 
 from agentcheckpoint import current
-from agentcheckpoint.attempt import Attempt, as_waste, new_id
+from agentcheckpoint.attempt import Attempt, new_id
 from agentcheckpoint.core import ids
 from agentcheckpoint.core.fingerprint import request_inputs
+from agentcheckpoint.core.ledger import as_waste
 from agentcheckpoint.core.models import Done, Intent, LedgerEntry, Rejected
 from agentcheckpoint.core.pricing import Price, price_usage
 from agentcheckpoint.errors import RunMisuse, UnrecordedCallWarning

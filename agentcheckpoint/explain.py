@@ -1,0 +1,46 @@
+"""The words of the errors that compare what is recorded with what came, and of a run that is taken."""
+
+from __future__ import annotations
+
+from agentcheckpoint.core.fingerprint import difference
+from agentcheckpoint.core.journal import Call
+from agentcheckpoint.core.ledger import money
+from agentcheckpoint.core.models import Done, Inputs
+from agentcheckpoint.errors import RunBusy, StepMismatch
+from agentcheckpoint.store.holder import Holder, describe
+
+
+def busy_error(run_id: str, holder: Holder | None, ttl: float) -> RunBusy:
+    owner = describe(holder) if holder is not None else "somebody"
+    return RunBusy(
+        f"run {run_id!r} is being worked on by {owner}; its lease runs for another {ttl:.0f} s if it is not renewed. "
+        "Wait for it with ac.run(..., wait=60), or stop that worker: a dead one on this machine is taken over at once.",
+        run_id=run_id,
+        owner=owner,
+        ttl=ttl,
+    )
+
+
+def step_mismatch(run_id: str, call: Call, recorded: Done) -> StepMismatch:
+    rows = difference(recorded.inputs, call.inputs)
+    costs = [entry.cost for entry in recorded.entries]
+    stake = money(sum(c for c in costs if c is not None)) if costs and None not in costs else "an unknown sum"
+    paid = f"It cost {stake} when it was recorded. " if costs else ""
+    lines = "".join(f"\n  {name}: recorded {old}, came {new}" for name, old, new in rows)
+    return StepMismatch(
+        f"run {run_id!r}, step {call.slot!r}: it is recorded with other inputs than it is called with now.{lines}\n"
+        f"{paid}Choose: a key (Step(name, key=...)) if these are different steps; on_mismatch='rerun' to run it "
+        "again; on_mismatch='reuse' to take the recorded result; ignore=(...) for arguments that do not matter; or "
+        "another run id.",
+        run_id=run_id,
+        step=call.slot,
+    )
+
+
+def input_mismatch(run_id: str, agent: str | None, recorded: Inputs, came: Inputs) -> StepMismatch:
+    lines = "".join(f"\n  {name}: recorded {old}, came {new}" for name, old, new in difference(recorded, came))
+    return StepMismatch(
+        f"run {run_id!r} of agent {agent!r} was started with other arguments than it is called with now.{lines}\n"
+        "A run id names one question: use another id for this one, or on_mismatch='reuse' to go on with the old.",
+        run_id=run_id,
+    )
