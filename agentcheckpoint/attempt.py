@@ -12,7 +12,7 @@ from collections.abc import Callable
 from agentcheckpoint.core import ids, ledger
 from agentcheckpoint.core.codec import Chain, Where
 from agentcheckpoint.core.journal import Call, Journal, Scope
-from agentcheckpoint.core.models import Birth, Closed, Done, Failure, Inputs, LedgerEntry, LogEntry, Opened
+from agentcheckpoint.core.models import Birth, Closed, Done, Failure, Inputs, LedgerEntry, Opened
 from agentcheckpoint.errors import (
     AgentCheckpointWarning,
     DurabilityWarning,
@@ -20,7 +20,7 @@ from agentcheckpoint.errors import (
     RunMisuse,
     StoreError,
 )
-from agentcheckpoint.explain import busy_error, input_mismatch, step_mismatch
+from agentcheckpoint.explain import busy_error, step_mismatch
 from agentcheckpoint.flow import Course
 from agentcheckpoint.options import OnMismatch
 from agentcheckpoint.results import Results
@@ -97,7 +97,6 @@ class Attempt:
         self.answers: dict[str, tuple[Done, Call]] = {}
         """The model calls' answers that were handed out, by the provider's ids: they may be rejected."""
         self._agent, self._inputs = agent, inputs
-        self._entries: tuple[LogEntry, ...] = ()
         self._results = Results(self.fence, ())
         self._clock = (0, time.monotonic())
 
@@ -154,23 +153,13 @@ class Attempt:
 
     def _take_over(self, loaded: Loaded) -> None:
         self._clock = (loaded.now_ms, time.monotonic())
-        self._entries = loaded.entries
         self.journal = Journal(loaded.entries)
         self.state = loaded.meta.get("state", "")
         self.number = int(loaded.meta.get("attempt", "0"))
         self.money = ledger.fold_entries(ledger.logged_money(loaded.entries))
         self.waste = {entry.id: entry for entry in loaded.waste}
         self._results = Results(self.fence, [e for e in loaded.entries if isinstance(e, Done)])
-        self._check_inputs()
         self.open = True
-
-    def _check_inputs(self) -> None:
-        """The same id with other arguments would be somebody else's result."""
-        if self._inputs is None or self.on_mismatch != "error":
-            return
-        for entry in self._entries:
-            if isinstance(entry, Opened) and entry.inputs is not None and entry.inputs.digest != self._inputs.digest:
-                raise input_mismatch(self.run_id, self._agent, entry.inputs, self._inputs)
 
     def _mend_totals(self, loaded: Loaded) -> Protocol[None]:
         sums = ledger.totals(self.money.values())

@@ -24,11 +24,12 @@ _READS = 3
 _SENTENCES = 4
 _STREAMED = 0.4
 """Seconds over which the last answer is streamed."""
-_COMMON = """
-    about after all also and any are been before but can could did does for from had has have how its into may more
-    must not now only other our out over she should some such than that the their them then there these they this
-    those through under very was what when where which while who why will with would you your
-    """.split()
+_COMMON = re.compile(
+    "about|after|all|also|and|any|are|been|before|but|can|could|did|does|for|from|had|has|have|how|its|into|may|more|"
+    "must|not|now|only|other|our|out|over|should|some|such|than|that|the|their|them|then|there|these|they|this|those|"
+    "through|under|very|was|what|when|where|which|while|who|why|will|with|would|you|your"
+)
+"""Words that say nothing of what is asked."""
 _HIT = re.compile(r"(.+?):(\d+): (.*)")
 _WORD = re.compile(r"[^\W\d_]{3,}")
 
@@ -153,5 +154,5 @@ def _sentences(turns: Sequence[_Turn]) -> Iterator[str]:
 
 def keywords(text: str) -> list[str]:
     """The words that matter, without their endings, each once, in the order in which they come."""
-    words = [word for word in _WORD.findall(text.lower()) if word not in _COMMON]
+    words = [word for word in _WORD.findall(text.lower()) if not _COMMON.fullmatch(word)]
     return list(dict.fromkeys(re.sub(r"(?<=\w{4})(?:ing|ed|es|s)$", "", word) for word in words))

@@ -1,0 +1,101 @@
+"""One life of the demo's agent, in a process that is killed at any moment. It tells on stdout what it does, as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from io import TextIOBase
+from pathlib import Path
+from typing import Any
+
+from agentcheckpoint.testing.payments import PRICES
+
+MODEL = "demo-large"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a worker is to do.
+
+    Attributes:
+        run_id: the run to begin or to go on with.
+        store: a URL; ``None`` for the default.
+        base_url: the provider's.
+        folder: with the documents.
+        question: about them.
+        kill_after: kill yourself after so many commits; ``None``: do not.
+    """
+
+    run_id: str
+    store: str | None
+    base_url: str
+    folder: str
+    question: str
+    kill_after: int | None = None
+
+    def command(self) -> list[str]:
+        """The command that runs it."""
+        return [sys.executable, "-m", __name__, json.dumps(asdict(self))]
+
+    @staticmethod
+    def environment() -> dict[str, str]:
+        """The environment that it needs: no proxy stands before a loopback address."""
+        own = {"OPENAI_MODEL": MODEL, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "AGENTCHECKPOINT": "on"}
+        return {**os.environ, **own}
+
+
+class _Voice(TextIOBase):
+    """Stands in for stdout while the agent works: what it prints is told as an event."""
+
+    def write(self, text: str, /) -> int:
+        _tell("text", text=text)
+        return len(text)
+
+
+def _tell(event: str, **facts: Any) -> None:
+    sys.__stdout__.write(json.dumps({"event": event, **facts}) + "\n")  # type: ignore[union-attr]
+    sys.__stdout__.flush()  # type: ignore[union-attr]
+
+
+def work(job: Job) -> None:
+    """Do the job. Events: ``open``, a ``commit`` for each that was applied, ``text``, and ``end``."""
+    from openai import OpenAI
+
+    import agentcheckpoint as ac
+    from agentcheckpoint import attempt
+    from agentcheckpoint.demo.agent import research, tools_for
+    from agentcheckpoint.testing.crash import kill_after_commits
+
+    def tell_commit(live: attempt.Attempt, change: attempt.Change) -> None:
+        slot = getattr(change.entry, "slot", "")
+        cost = live.cost()
+        _tell("commit", kind=change.entry.k, slot=slot, replayed=cost.replayed, saved=cost.saved, spent=cost.spent)
+
+    attempt.after_commit.append(tell_commit)
+    if job.kill_after is not None:
+        kill_after_commits(job.kill_after)
+    warnings.simplefilter("ignore", ac.DurabilityWarning)  # the demo itself has said it
+    client = ac.wrap(OpenAI(base_url=job.base_url, api_key="demo"), prices={MODEL: _price()})
+    with ac.run(job.run_id, store=job.store) as run:
+        _tell("open")
+        with redirect_stdout(_Voice()):
+            answer = research(run, client, tools_for(Path(job.folder)), job.question)
+    _tell("end", answer=answer, replayed=run.cost.replayed, saved=run.cost.saved, spent=run.cost.spent)
+
+
+def _price() -> Any:
+    """The provider's price of the model, which it has in nano-dollars per token, in dollars per million."""
+    from agentcheckpoint.core.pricing import Price
+
+    own = PRICES[MODEL]
+    dollars = [Decimal(nano) / 1000 for nano in (own.input, own.output, own.cached)]
+    return Price(input=dollars[0], output=dollars[1], cached=dollars[2])
+
+
+if __name__ == "__main__":
+    work(Job(**json.loads(sys.argv[1])))
