@@ -352,7 +352,7 @@ class RetryingModel(Model):
 
 
 SEARCH = settings(
-    max_examples=60,
+    max_examples=300,
     stateful_step_count=60,
     deadline=None,
     suppress_health_check=list(HealthCheck),
