@@ -223,18 +223,21 @@ def note_failure(plan: Site, error: BaseException, ms: int, entries: tuple[Ledge
 
 def _paid(plan: Plan, bought: LedgerEntry, result: object, ms: int) -> LedgerEntry:
     """The ledger entry of an answer that came: tokens and price as far as they can be known."""
-    step = plan.step
-    usage, served = (step.usage(result), None) if step.usage is not None else usage_of(result)
-    model = step.model or served
-    cost = price_usage(usage, model=model, provider=step.provider, at_ms=bought.at, table=step.prices)
+    step, trouble = plan.step, None
+    try:
+        usage, served = (step.usage(result), None) if step.usage is not None else usage_of(result)
+    except Exception as exc:  # the answer is paid for, and is not to be lost for it
+        usage, served, trouble = None, None, f"unmeasured: usage= raised {type(exc).__name__}: {exc}"
+    cost = price_usage(
+        usage, model=served, asked=step.model, provider=step.provider, at_ms=bought.at, table=step.prices
+    )
     return bought.model_copy(
         update={
             "bill": "paid",
-            "model": model,
             "served": served,
             "usage": usage,
             "cost": cost.nano,
-            "price": cost.source,
+            "price": trouble or cost.source,
             "ms": ms,
         }
     )

@@ -77,6 +77,7 @@ def price_usage(
     usage: Usage | None,
     *,
     model: str | None,
+    asked: str | None = None,
     provider: str | None,
     tier: str | None = None,
     at_ms: int,
@@ -86,7 +87,8 @@ def price_usage(
 
     Args:
         usage: the tokens; ``None``: unmeasured.
-        model: the model as asked for or as served; the table is looked up by exactly this name.
+        model: the model as served; the table is looked up by exactly this name, and then by ``asked``.
+        asked: the model as asked for, such as an alias of a dated one.
         provider: the provider's id in genai-prices, such as ``"openai"``; ``None``: a server that nobody knows.
         tier: the service tier in the response, or ``"batch"``.
         at_ms: when the request was sent, milliseconds since the epoch: prices change.
@@ -99,10 +101,10 @@ def price_usage(
         return Cost(None, "unmeasured")
     try:
         with localcontext(_EXACT):
-            own = table.get(model) if model is not None else None
+            own = next((table[name] for name in (model, asked) if name is not None and name in table), None)
             if own is not None:
                 return Cost(_nano(_own_price(usage, own)), "table")
-            dollars, source = _listed_price(usage, model, provider, tier, at_ms)
+            dollars, source = _listed_price(usage, model or asked, provider, tier, at_ms)
             return Cost(_nano(dollars), source)
     except _NoPrice as reason:
         return Cost(None, str(reason)[:_LONGEST_REASON])

@@ -193,16 +193,14 @@ def keep_answer(call: ModelCall, entry: LedgerEntry, answer: Answer, said: Answe
 
 
 def _priced(call: ModelCall, entry: LedgerEntry, answer: Answer, said: Answered) -> LedgerEntry:
-    model = said.served or call.model
-    table, provider = call.terms.prices, call.terms.provider
-    asked_is_priced = call.model in table and model not in table
     cost = price_usage(
         said.usage,
-        model=call.model if asked_is_priced else model,
-        provider=provider,
+        model=said.served,
+        asked=call.model,
+        provider=call.terms.provider,
         tier=said.tier,
         at_ms=entry.at,
-        table=table,
+        table=call.terms.prices,
     )
     return _settle(
         call,
