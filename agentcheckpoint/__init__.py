@@ -48,9 +48,9 @@ if TYPE_CHECKING:
     from agentcheckpoint.errors import Suspended as Suspended
     from agentcheckpoint.errors import UnmetStepsWarning as UnmetStepsWarning
     from agentcheckpoint.errors import UnrecordedCallWarning as UnrecordedCallWarning
-    from agentcheckpoint.openai import name as name
-    from agentcheckpoint.openai import reject as reject
-    from agentcheckpoint.openai import wrap as wrap
+    from agentcheckpoint.openai.calls import name as name
+    from agentcheckpoint.openai.calls import reject as reject
+    from agentcheckpoint.openai.client import wrap as wrap
     from agentcheckpoint.options import Step as Step
     from agentcheckpoint.runs import Run as Run
     from agentcheckpoint.runs import run as run
@@ -94,7 +94,8 @@ _HOME = {
         "UnmetStepsWarning",
         "UnrecordedCallWarning",
     ),
-    "openai": ("name", "reject", "wrap"),
+    "openai.calls": ("name", "reject"),
+    "openai.client": ("wrap",),
     "runs": ("Run", "run"),
     "options": ("Step",),
     "store.connect": ("connect",),
