@@ -10,8 +10,15 @@ from agentcheckpoint.attempt import Attempt, failure, new_id
 from agentcheckpoint.core.codec import ResultType
 from agentcheckpoint.core.ledger import money
 from agentcheckpoint.core.models import Closed, Payload, RunState
-from agentcheckpoint.errors import LeaseLost, RunDeleted, RunMisuse, Suspended, UnmetStepsWarning
-from agentcheckpoint.flow import Course, Flow, Perform
+from agentcheckpoint.errors import (
+    LeaseLost,
+    ResultNotStorable,
+    RunDeleted,
+    RunMisuse,
+    Suspended,
+    UnmetStepsWarning,
+)
+from agentcheckpoint.flow import Course, Flow, Perform, Raised
 from agentcheckpoint.renewal import keep_alive
 from agentcheckpoint.store.effects import Protocol
 
@@ -45,16 +52,25 @@ def close_attempt(
     """Stores how the attempt ended. Trouble here never hides the error that ended it.
 
     Raises:
+        LeaseLost: another worker has the run, whatever this one's code made of that.
         StoreError: the end could not be stored, and nothing else was wrong.
         ResultNotStorable: the output given to ``run.finish`` cannot be stored.
     """
-    if isinstance(error, LeaseLost | RunDeleted) or attempt.fence.heir is not None:
+    heir = attempt.fence.heir
+    if isinstance(error, LeaseLost | RunDeleted) or heir is not None:
         with attempt.lease_lock:
             attempt.open = False
+        if error is None and heir is not None:  # nothing was written of this end: the caller must not think so
+            raise attempt.fence.lost_to(heir)
         return None
+    data, unstorable = None, None
+    if output is not None and error is None:
+        try:
+            data = output[1].encode(output[0])[0]
+        except ResultNotStorable as exc:
+            unstorable = exc
     try:
-        data = output[1].encode(output[0])[0] if output is not None and error is None else None
-        yield from _close(attempt, error, data)
+        yield from _close(attempt, error or unstorable, data)
     except Exception as trouble:
         if error is None:
             raise
@@ -62,7 +78,7 @@ def close_attempt(
     finally:
         with attempt.lease_lock:
             attempt.open = False
-    return None
+    return None if unstorable is None else Raised(unstorable)
 
 
 def _close(attempt: Attempt, error: BaseException | None, data: bytes | None) -> Course[None]:
