@@ -103,7 +103,7 @@ _HOME = {
     "view": ("RunView", "delete", "get"),
 }
 _WHERE = {public: module for module, names in _HOME.items() for public in names}
-__all__ = sorted(_WHERE)
+__all__ = sorted(_WHERE)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

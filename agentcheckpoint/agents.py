@@ -192,7 +192,8 @@ def _deciding(loaded: Loaded) -> tuple[Opened | None, Closed | None]:
     for entry in loaded.entries:
         if isinstance(entry, Opened):
             opened = entry
-            started = entry if entry.inputs is not None else started
+            if started is None and entry.inputs is not None:  # a later one may have been refused for its inputs
+                started = entry
         elif isinstance(entry, Closed):
             ended, by = entry, opened
     # A step committed since the last end makes the run's state something else than completed.

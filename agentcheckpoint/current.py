@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ def position() -> Position | None:
 
 
 @contextmanager
-def at(attempt: Attempt, scope: Scope) -> Iterator[None]:
+def at(attempt: Attempt, scope: Scope) -> Generator[None]:
     """The code inside runs at this position."""
     token = _position.set(Position(attempt, scope))
     try:

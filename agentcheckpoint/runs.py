@@ -37,7 +37,8 @@ class RunBase:
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
-        self._output: tuple[object, ResultType[Any]] | None = None
+        self.output: tuple[object, ResultType[Any]] | None = None
+        """What ``finish`` was given, and how it is stored."""
 
     @property
     def id(self) -> str:
@@ -66,7 +67,7 @@ class RunBase:
             value: the output.
             returns: its type, if it is not plain JSON.
         """
-        self._output = (value, result_type(type(value) if returns is UNANNOTATED and _typed(value) else returns))
+        self.output = (value, result_type(type(value) if returns is UNANNOTATED and _typed(value) else returns))
         return value
 
     def bind(self, function: Callable[P, R]) -> Callable[P, R]:
@@ -206,7 +207,7 @@ class Opener:
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
         current.leave(self._attempt, self._token)
         if self._attempt.store is not None:
-            run_flow(self._attempt.store, close_attempt(self._attempt, error, self._face._output))
+            run_flow(self._attempt.store, close_attempt(self._attempt, error, self._face.output))
 
     async def __aenter__(self) -> AsyncRun:
         from agentcheckpoint.aio import AsyncRun
@@ -230,7 +231,7 @@ class Opener:
         current.leave(self._attempt, self._token)
         if self._attempt.store is not None:
             try:
-                await run_flow_async(self._attempt.store, close_attempt(self._attempt, error, self._face._output))
+                await run_flow_async(self._attempt.store, close_attempt(self._attempt, error, self._face.output))
             finally:
                 await self._attempt.store.loop_driver().release()
 

@@ -58,6 +58,10 @@ class Size(enum.IntEnum):
     SMALL = 1
 
 
+class Kind(enum.StrEnum):
+    A = "a"
+
+
 class Point(NamedTuple):
     x: int
     y: Any
@@ -128,6 +132,17 @@ class Stubborn(BaseModel):
 
 class Opaque:
     pass
+
+
+class Custom(BaseModel):
+    """What JSON cannot hold, stored all the same by a serializer of its own."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    opaque: Opaque
+
+    @field_serializer("opaque")
+    def write(self, opaque: Opaque) -> str:
+        return "opaque"
 
 
 def same(one: object, other: object) -> bool:
@@ -350,6 +365,8 @@ def test_private_attributes_are_no_part_of_a_value() -> None:
         (dict[str, Any], {"a": [1, {"b": Decimal("1.0")}]}, "$.a[1].b", "decimal.Decimal would come back as str"),
         (dict[str, Any], {"a": {1: 2}}, "$.a[1]", "would not come back"),
         (dict[Any, int], {Size.SMALL: 2}, "$[<tests.Size>]", "would not come back"),
+        (dict[Any, int], {Kind.A: 2}, "$.a", "would not come back"),
+        (set[Any], {Kind.A}, "$.a", "would not come back"),
         (dict[str, Any], {"a": [len]}, "$.a[0]", "builtin_function_or_method cannot be written"),
         (dict[str, Any], {"a": ["\udfff"]}, "$.a[0]", "surrogates not allowed"),
         (dict[str, Any], {"a": circle()}, "$.a[0].x", "circular reference"),
@@ -365,6 +382,7 @@ def test_private_attributes_are_no_part_of_a_value() -> None:
         (list[Measured], [Measured(value=1, raw=b"\xff")], "$[0]", "ser_json_bytes='base64'"),
         (Plan, Plan.model_construct(goal=5), "$", "Expected `str`"),
         (list[Stubborn], [Stubborn(a=1)], "$[0]", "boom"),
+        (list[Custom | Stubborn], [Custom(opaque=Opaque()), Stubborn(a=1)], "$[1]", "boom"),
     ],
 )
 def test_what_the_type_does_not_hold_is_refused_by_its_path(

@@ -8,7 +8,7 @@ import inspect
 import threading
 import uuid
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -16,7 +16,9 @@ import pytest
 from pydantic import Field, ValidationError
 
 import agentcheckpoint as ac
+from agentcheckpoint.core.fingerprint import function_inputs
 from agentcheckpoint.recipe import is_async
+from agentcheckpoint.runs import Opener, open_run_for
 
 calls: list[str] = []
 
@@ -518,14 +520,14 @@ def test_a_tool_whose_arguments_a_model_cannot_give_is_refused_when_it_is_decora
 
     def connected(lock: threading.Lock) -> None: ...
 
-    def typed(kind: type[int]) -> None: ...
+    def calls_back(done: Callable[[], None]) -> None: ...
 
     with pytest.raises(ac.RunMisuse, match="by position"):
         ac.tool(positional)
     with pytest.raises(ac.RunMisuse, match="lock"):
         ac.tool(connected)
     with pytest.raises(ac.RunMisuse, match="no JSON schema"):
-        ac.tool(typed)
+        ac.tool(calls_back)
 
 
 # -- agent ----------------------------------------------------------------------------------------------------------
@@ -630,6 +632,20 @@ def test_other_arguments_are_a_mismatch_before_the_run_is_completed_too(url: str
     assert fragile.run("r", "q") == "q"
 
 
+def test_a_call_that_was_refused_only_after_the_claim_does_not_spoil_the_run_for_the_right_one(url: str) -> None:
+    """Two workers that both saw no run yet: the one who comes second is refused when it has claimed it."""
+
+    def opener(question: str) -> Opener:
+        inputs = function_inputs(research.__wrapped__, (question,), {})
+        return open_run_for("r", url, "default", 0.0, "error", 30.0, "research", inputs)
+
+    with pytest.raises(TimeoutError), opener("q"):
+        raise TimeoutError
+    with pytest.raises(ac.StepMismatch), opener("p"):
+        raise AssertionError
+    assert research.run("r", "q") == Page("q", (1,))
+
+
 def test_on_mismatch_reuse_returns_the_old_output_and_rerun_makes_a_new_one(url: str) -> None:
     def body(question: str) -> str:
         calls.append(f"body {question}")
@@ -647,7 +663,7 @@ def test_on_mismatch_reuse_returns_the_old_output_and_rerun_makes_a_new_one(url:
 def test_a_run_belongs_to_one_agent(url: str) -> None:
     research.run("r", "q")
     other = ac.agent(name="other")(research.__wrapped__)
-    with pytest.raises(ac.StepMismatch, match="agent 'research'.*agent 'other'"):
+    with pytest.raises(ac.StepMismatch, match=r"agent 'research'.*agent 'other'"):
         other.run("r", "q")
 
 

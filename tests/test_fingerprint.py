@@ -350,6 +350,11 @@ def circle(length: int) -> list[Any]:
 def test_circular_values_have_a_digest_and_a_preview() -> None:
     assert one(circle(1)).digest == one(circle(1)).digest != one(circle(2)).digest
     assert one(circle(1)).preview == "[" * 79 + "…"
+    inner_to_itself: list[Any] = [[], 1]
+    inner_to_itself[0].append(inner_to_itself[0])
+    inner_to_outer: list[Any] = [[], 1]
+    inner_to_outer[0].append(inner_to_outer)
+    assert one(inner_to_itself).digest != one(inner_to_outer).digest
 
 
 def nest(depth: int, core: object) -> object:
@@ -537,10 +542,11 @@ def test_a_difference_beyond_the_preview_says_so() -> None:
 
 
 def test_of_a_longer_conversation_only_what_is_new_differs() -> None:
-    messages = [say(f"m{i}") for i in range(15)]
+    messages, bare = [say(f"m{i}") for i in range(15)], request_inputs("chat", {"model": "m"})
     assert difference(chat(messages[:14]), chat(messages)) == [("messages[14]", "—", "user: m14")]
     assert difference(chat(messages), chat(messages[:14])) == [("messages[14]", "user: m14", "—")]
     assert difference(chat(messages[:8]), chat(messages[:9])) == [("messages[8]", "—", "user: m8")]
+    assert names(chat(messages[:9])) == ["endpoint", "model", *(row[0] for row in difference(bare, chat(messages[:9])))]
     assert difference(chat(messages[:1]), chat([])) == [("messages[0]", "user: m0", "—"), ("messages", "—", "[]")]
 
 

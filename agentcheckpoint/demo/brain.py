@@ -12,18 +12,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from agentcheckpoint.demo import LATENCY
 from agentcheckpoint.testing.brain import Answer, Brain, Request, ToolCall
 from agentcheckpoint.testing.payments import JSON
-
-LATENCY = 0.15
-"""Seconds that a call takes, if nothing else is asked for."""
 
 _ROUNDS = 7
 """List, then three times search and read: so many times it asks for tools at most."""
 _READS = 3
 _SENTENCES = 4
-_STREAMED = 0.4
-"""Seconds over which the last answer is streamed."""
+_STREAMED = 3
+"""The last answer is streamed for as long as so many calls take."""
 _COMMON = re.compile(
     "about|after|all|also|and|any|are|been|before|but|can|could|did|does|for|from|had|has|have|how|its|into|may|more|"
     "must|not|now|only|other|our|out|over|should|some|such|than|that|the|their|them|then|there|these|they|this|those|"
@@ -55,7 +53,7 @@ def research_brain(latency: float = LATENCY) -> Brain:
         question = next(str(message["content"]) for message in request.messages if message["role"] == "user")
         if request.messages[-1]["role"] == "user" and turns:
             text = _answer(question, turns)
-            return Answer(text=text, delay=latency, chunk_delay=min(0.02, _STREAMED / len(text.split())))
+            return Answer(text=text, delay=latency, chunk_delay=latency * _STREAMED / len(text.split()))
         calls = tuple(_next_calls(question, turns))
         return Answer(text="" if calls else "I have read enough.", tool_calls=calls, delay=latency)
 

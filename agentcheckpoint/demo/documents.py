@@ -29,3 +29,8 @@ def own_documents(into: Path) -> Path:
     if (root / "docs").is_dir():
         shutil.copytree(root / "docs", into / "docs")
     return into
+
+
+def count_documents(folder: Path) -> int:
+    """How many documents the agent will find in a folder."""
+    return sum(path.suffix in (".md", ".rst", ".txt") and path.is_file() for path in folder.rglob("*"))

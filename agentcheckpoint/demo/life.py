@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from agentcheckpoint.demo import DemoFailed
 from agentcheckpoint.demo.points import Point
 from agentcheckpoint.demo.worker import Job
 
@@ -70,10 +71,6 @@ class Life:
         return not self.recorded or self.commits > 0
 
 
-class WorkerFailed(RuntimeError):
-    """A worker ended otherwise than by finishing or by being killed."""
-
-
 def live(job: Job, recorded: int, point: Point | None, errors: Path, tell: Callable[[Life, Event], None]) -> Life:
     """Run a worker until it ends, and kill it at a moment.
 
@@ -85,12 +82,20 @@ def live(job: Job, recorded: int, point: Point | None, errors: Path, tell: Calla
         tell: called with each event.
 
     Raises:
-        WorkerFailed: it ended with an error.
+        DemoFailed: it ended with an error.
     """
     life = Life(recorded)
-    with errors.open("ab") as stderr, subprocess.Popen(
-        job.command(), env=job.environment(), stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True
-    ) as process:
+    with (
+        errors.open("ab") as stderr,
+        subprocess.Popen(
+            job.command(),
+            env=job.environment(),
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            start_new_session=True,
+        ) as process,
+    ):
         try:
             _follow(process, life, point, tell)
         except BaseException:
@@ -98,7 +103,7 @@ def live(job: Job, recorded: int, point: Point | None, errors: Path, tell: Calla
             raise
     life.killed = process.returncode == -signal.SIGKILL
     if process.returncode and not life.killed:
-        raise WorkerFailed(f"a worker ended with code {process.returncode}:\n{errors.read_text('utf-8', 'replace')}")
+        raise DemoFailed(f"a worker ended with code {process.returncode}:\n{errors.read_text('utf-8', 'replace')}")
     return life
 
 

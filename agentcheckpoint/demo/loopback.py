@@ -8,6 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from agentcheckpoint.demo import DemoFailed
 from agentcheckpoint.demo.brain import research_brain
 from agentcheckpoint.testing.provider import Provider
 
@@ -22,15 +23,18 @@ def loopback(journal: Path, latency: float) -> Generator[str]:
 
     Yields:
         Its base URL.
+
+    Raises:
+        DemoFailed: it did not start.
     """
-    command = [sys.executable, "-m", __name__, str(journal), str(latency)]
+    command = [sys.executable, "-P", "-m", __name__, str(journal), str(latency)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         if not url:
-            raise RuntimeError(f"the demo's provider did not start: it ended with code {process.wait()}")
+            raise DemoFailed(f"the demo's provider did not start: it ended with code {process.wait()}")
         yield url
 
 

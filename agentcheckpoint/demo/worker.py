@@ -40,7 +40,7 @@ class Job:
 
     def command(self) -> list[str]:
         """The command that runs it."""
-        return [sys.executable, "-m", __name__, json.dumps(asdict(self))]
+        return [sys.executable, "-P", "-m", __name__, json.dumps(asdict(self))]
 
     @staticmethod
     def environment() -> dict[str, str]:
@@ -69,12 +69,13 @@ def work(job: Job) -> None:
     import agentcheckpoint as ac
     from agentcheckpoint import attempt
     from agentcheckpoint.demo.agent import research, tools_for
+    from agentcheckpoint.store.commit import Change
     from agentcheckpoint.testing.crash import kill_after_commits
 
-    def tell_commit(live: attempt.Attempt, change: attempt.Change) -> None:
-        slot = getattr(change.entry, "slot", "")
+    def tell_commit(live: attempt.Attempt, change: Change) -> None:
+        kind, slot = getattr(change.entry, "k", ""), getattr(change.entry, "slot", "")
         cost = live.cost()
-        _tell("commit", kind=change.entry.k, slot=slot, replayed=cost.replayed, saved=cost.saved, spent=cost.spent)
+        _tell("commit", kind=kind, slot=slot, replayed=cost.replayed, saved=cost.saved, spent=cost.spent)
 
     attempt.after_commit.append(tell_commit)
     if job.kill_after is not None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from agentcheckpoint.errors import DurabilityWarning, StoreRefused, StoreUnavailable
 from agentcheckpoint.store.dial import Dial, dial_client, dial_url
-from agentcheckpoint.store.effects import Lost, NotSent, Packet, Pause, Protocol
+from agentcheckpoint.store.effects import Lost, NotSent, Packet, Pause, Protocol, Refusal
 from agentcheckpoint.store.health import CONFIG_NAMES, Health, assess, parse_info
+from agentcheckpoint.store.refusals import ADVICE
 from agentcheckpoint.store.store import Store
 
 if TYPE_CHECKING:
@@ -24,9 +25,19 @@ Connectable: TypeAlias = (
 """What can be given as a store."""
 
 PAUSES = (0.05, 0.2, 0.5, 1.0)
-_by_url: dict[tuple[str, bool], Store] = {}
-_by_client: weakref.WeakKeyDictionary[Any, Store] = weakref.WeakKeyDictionary()
+_by_url: dict[str, dict[bool, Store]] = {}
+_by_client: weakref.WeakKeyDictionary[Any, dict[bool, Store]] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
+
+
+def _forget_lock() -> None:
+    """In a forked child: the lock may be held by a thread that is not here."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_lock)
 
 
 def connect(target: Connectable = None, *, allow_eviction: bool = False) -> Store:
@@ -55,16 +66,12 @@ def connect(target: Connectable = None, *, allow_eviction: bool = False) -> Stor
         return target
     if target is None:
         target = os.environ.get("AGENTCHECKPOINT_URL") or _embedded_url()
+    dial = None if isinstance(target, str) else dial_client(target)
     with _lock:
-        known = _by_url.get((target, allow_eviction)) if isinstance(target, str) else _by_client.get(target)
-        if known is not None:
-            return known
-        store = _open(dial_url(target) if isinstance(target, str) else dial_client(target), allow_eviction)
-        if isinstance(target, str):
-            _by_url[target, allow_eviction] = store
-        else:
-            _by_client[target] = store
-        return store
+        stores = _by_url.setdefault(target, {}) if isinstance(target, str) else _by_client.setdefault(target, {})
+        if allow_eviction not in stores:
+            stores[allow_eviction] = _open(dial or dial_url(str(target)), allow_eviction)
+        return stores[allow_eviction]
 
 
 def _embedded_url() -> str:
@@ -96,6 +103,8 @@ def _read_health(name: str) -> Protocol[Health]:
             trouble = exc
             yield Pause(pause)
             continue
+        if isinstance(info, Refusal) and info.code == "NOAUTH":
+            raise StoreRefused(f"{name} refused: {info}. Nothing was written. {ADVICE['NOAUTH']}")
         config = {
             answer[0].decode(): answer[1].decode()
             for answer in answers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -13,7 +14,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from agentcheckpoint.errors import InvalidStore
-from agentcheckpoint.store.wire import AsyncWire, Wire, connect_error
+from agentcheckpoint.store.wire import AsyncParser, AsyncWire, Parser, Wire, connect_error
 
 TIMEOUT = 5.0
 """Seconds to wait for a reply before the connection counts as lost."""
@@ -25,11 +26,11 @@ _TAKEN_OVER = frozenset(
 )
 _FIXED: dict[str, Any] = {"decode_responses": False, "health_check_interval": 0, "protocol": 2}
 
-_TWINS: dict[type[Any], type[Any]] = {
-    redis.Connection: aioredis.Connection,
-    redis.SSLConnection: aioredis.SSLConnection,
-    redis.UnixDomainSocketConnection: aioredis.UnixDomainSocketConnection,
-}
+_TWINS: tuple[tuple[type[Any], type[Any]], ...] = (
+    (redis.SSLConnection, aioredis.SSLConnection),  # first: each is also a plain Connection
+    (redis.Connection, aioredis.Connection),
+    (redis.UnixDomainSocketConnection, aioredis.UnixDomainSocketConnection),
+)
 
 
 class Dial:
@@ -54,7 +55,7 @@ class Dial:
     def open(self, patience: int = 1) -> Wire:
         """A connected wire. Raises ``NotSent``, or ``StoreRefused`` when the server refuses this user."""
         limits = {"socket_timeout": self.timeout * patience, "retry": Retry(NoBackoff(), 0)}
-        connection = self._sync_class(**self._settings, **limits)
+        connection = self._sync_class(**self._settings, **limits, parser_class=Parser)
         try:
             connection.connect()
         except Exception as exc:
@@ -63,7 +64,7 @@ class Dial:
 
     async def open_async(self, patience: int = 1) -> AsyncWire:
         limits = {"socket_timeout": self.timeout * patience, "retry": AsyncRetry(NoBackoff(), 0)}
-        connection = self._async_class(**self._settings, **limits)
+        connection = self._async_class(**self._settings, **limits, parser_class=AsyncParser)
         try:
             await connection.connect()
         except Exception as exc:
@@ -121,12 +122,24 @@ def _from_pool(pool: Any, name: str) -> Dial:
         from agentcheckpoint.store.memory import dial_fake
 
         return dial_fake(settings, name)
-    for sync_class, async_class in _TWINS.items():
+    for sync_class, async_class in _TWINS:
         if issubclass(kind, sync_class):
-            return Dial(kind, async_class, settings, name)
+            return Dial(kind, async_class, _known(settings, async_class), name)
         if issubclass(kind, async_class):
-            return Dial(sync_class, kind, settings, name)
+            return Dial(sync_class, kind, _known(settings, sync_class), name)
     raise InvalidStore(f"connections of class {kind.__module__}.{kind.__qualname__} cannot be used: give a URL.")
+
+
+def _known(settings: Mapping[str, Any], twin: type[Any]) -> dict[str, Any]:
+    """Without the TLS settings that the twin does not know and that ask for nothing; one that does is not dropped."""
+    names = {name for base in twin.__mro__ for name in inspect.signature(base.__init__).parameters}
+    strange = {name for name in settings if name.startswith("ssl_") and name not in names}
+    if asked := sorted(name for name in strange if settings[name]):
+        raise InvalidStore(
+            f"{', '.join(asked)}: redis-py has no such setting for {twin.__module__}.{twin.__qualname__}, and a store "
+            "makes connections of both kinds. Leave it out, or give a URL."
+        )
+    return {name: value for name, value in settings.items() if name not in strange}
 
 
 def masked(url: str) -> str:

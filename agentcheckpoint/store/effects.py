@@ -2,9 +2,9 @@
 
 A generator of this package holds rules and does no I/O. It yields a ``Packet`` and is sent the list of its replies; an
 error reply is a ``Refusal`` in that list. It yields a ``Pause`` and is sent ``None``, or an ``Await`` and is sent the
-future's exception, if it has one. When a packet
-could not leave, ``NotSent`` is thrown into it; when it left and its replies did not all come back, ``Lost``.
-``drivers.py`` runs such generators over connections, in both colours; a test can run one by hand.
+future's exception, if it has one. When a packet could not leave, ``NotSent`` is thrown into it; when it left and its
+replies did not all come back, ``Lost``. ``thread_driver.py`` and ``loop_driver.py`` run such generators over connections;
+a test can run one by hand.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ T = TypeVar("T")
 class Packet:
     """Commands that leave in one write.
 
-    ``held`` packets of one generator travel on one connection of its own, from the first to the one that is not held
-    or to the generator's end: a WATCH means nothing on any other. ``patience`` multiplies the time-out.
+    ``held`` packets of one generator travel on one connection of its own: a WATCH means nothing on any other.
+    ``patience`` multiplies the time-out.
     """
 
     commands: tuple[Command, ...]
@@ -37,16 +37,18 @@ class Packet:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Wait so many seconds."""
+    """Wait so many seconds. Where it is ``idle`` nothing is under way, and an interrupt ends the protocol there."""
 
     seconds: float
+    idle: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Await:
-    """Wait until the future is done, whatever its outcome."""
+    """Wait until the future is done, whatever its outcome. ``idle``: as in ``Pause``."""
 
     future: Future[None]
+    idle: bool = False
 
 
 Effect: TypeAlias = Packet | Pause | Await

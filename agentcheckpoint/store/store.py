@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import weakref
 from typing import TYPE_CHECKING
 
 from agentcheckpoint.store.dial import Dial
-from agentcheckpoint.store.drivers import LoopDriver, ThreadDriver
 from agentcheckpoint.store.effects import Protocol, T
+from agentcheckpoint.store.loop_driver import LoopDriver
+from agentcheckpoint.store.thread_driver import ThreadDriver
 
 if TYPE_CHECKING:
     from agentcheckpoint.store.health import Health
@@ -29,7 +29,6 @@ class Store:
         self._dial = dial
         self._threads = ThreadDriver(dial)
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopDriver] = weakref.WeakKeyDictionary()
-        self._lock = threading.Lock()
 
     def run(self, protocol: Protocol[T]) -> T:
         """Runs a protocol generator, blocking."""
@@ -42,11 +41,10 @@ class Store:
     def loop_driver(self) -> LoopDriver:
         """The driver of the running event loop."""
         loop = asyncio.get_running_loop()
-        with self._lock:
-            driver = self._loops.get(loop)
-            if driver is None:
-                driver = self._loops[loop] = LoopDriver(self._dial)
-            return driver
+        driver = self._loops.get(loop)
+        if driver is None:  # no lock: nobody but this loop's own thread asks for this loop
+            driver = self._loops[loop] = LoopDriver(self._dial)
+        return driver
 
     def close(self) -> None:
         """Closes idle connections. The store can be used again."""

@@ -7,48 +7,72 @@ here is used until its first error, time-out or cancellation, and never again; a
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from redis import exceptions as rx
+from redis._parsers import _AsyncRESP2Parser, _RESP2Parser  # pyright: ignore[reportPrivateUsage]
 
 from agentcheckpoint.errors import StoreRefused
 from agentcheckpoint.store.effects import Command, Lost, NotSent, Refusal, Reply
 
-_PERMANENT = (rx.AuthenticationError, rx.AuthorizationError, rx.NoPermissionError, rx.InvalidResponse)
+
+class Parser(_RESP2Parser):
+    """Hands each error reply over as a reply: redis-py raises some (LOADING) as broken connections, in mid-packet."""
+
+    @classmethod
+    def parse_error(cls, response: str) -> rx.ResponseError:
+        return rx.ResponseError(response)
 
 
-def _refusal(exc: rx.RedisError) -> Refusal | None:
-    """The server's own words, if this exception is an error reply and not a broken connection."""
-    code = getattr(exc, "status_code", None)
-    if isinstance(code, str):
-        return Refusal(code, str(exc))
-    if isinstance(exc, rx.ResponseError):
-        word, _, rest = str(exc).partition(" ")
-        return Refusal(word, rest) if word.isupper() else Refusal("ERR", str(exc))
-    return None
+class AsyncParser(_AsyncRESP2Parser):
+    """The same for a loop's connection."""
+
+    @classmethod
+    def parse_error(cls, response: str) -> rx.ResponseError:
+        return rx.ResponseError(response)
+
+
+def pack(commands: Iterable[Command]) -> bytes:
+    """The packet that carries these commands, whole before its first byte leaves."""
+    parts: list[bytes] = []
+    for command in commands:
+        parts.append(b"*%d\r\n" % len(command))
+        for word in command:
+            data = word if isinstance(word, bytes) else str(word).encode()
+            parts += (b"$%d\r\n" % len(data), data, b"\r\n")
+    return b"".join(parts)
 
 
 def _plain(reply: Any) -> Reply:
-    """Error replies inside an array become refusals too."""
+    """The reply with redis-py's error objects made refusals, inside an array too."""
     if isinstance(reply, list):
         return [_plain(item) for item in reply]
-    if isinstance(reply, rx.RedisError):
-        return _refusal(reply) or Refusal("ERR", str(reply))
-    return reply
+    return _refusal(reply) if isinstance(reply, rx.RedisError) else reply
+
+
+def _refusal(exc: rx.RedisError) -> Refusal:
+    code = getattr(exc, "status_code", None)
+    if isinstance(code, str):  # fakeredis names it apart
+        return Refusal(code, str(exc).removeprefix(f"{code} "))
+    word, _, rest = str(exc).partition(" ")
+    return Refusal(word, rest) if word.isupper() else Refusal("ERR", str(exc))
 
 
 def connect_error(exc: Exception) -> Exception:
     """What a failed connect means: a refusal that stays, or nothing sent."""
-    if isinstance(exc, _PERMANENT) or (isinstance(exc, rx.ResponseError) and not isinstance(exc, rx.BusyLoadingError)):
-        why = _refusal(exc) or Refusal("ERR", str(exc))
-        advice = "Check user name and password in the URL (redis://USER:PASSWORD@host)."
-        return StoreRefused(f"The server refused the connection: {why}. Nothing was sent. {advice}")
+    if isinstance(exc, rx.ResponseError | rx.AuthenticationError | rx.InvalidResponse):
+        why = _refusal(exc)
+        if why.code != "LOADING" and "max number of clients" not in why.text:
+            advice = "Check user name, password and database in the URL (redis://USER:PASSWORD@host/0)."
+            return StoreRefused(f"The server refused the connection: {why}. Nothing was sent. {advice}")
     return NotSent(f"{type(exc).__name__}: {exc}")
 
 
-def _leaves_clean(commands: tuple[Command, ...], before: bool) -> bool:
+def _clean_after(commands: Sequence[Command], replies: Sequence[Reply], before: bool) -> bool:
+    """Whether no WATCH or MULTI is left on the connection: EXEC ends both, unless it was refused."""
     if commands[-1][0] == "EXEC":
-        return True
+        return not isinstance(replies[-1], Refusal)
     return before and all(command[0] != "WATCH" for command in commands)
 
 
@@ -72,28 +96,26 @@ class Wire:
         """Sends all commands in one write and reads as many replies.
 
         Raises:
-            Lost: anything went wrong after the first byte; the connection is closed.
+            Lost: the connection broke after the first byte; it is closed, as after anything else that is raised.
         """
-        packet = b"".join(self._connection.pack_commands(commands))
-        self.clean = _leaves_clean(commands, self.clean)
-        replies: list[Reply] = []
+        packet = pack(commands)
         try:
             self._connection.send_packed_command([packet], check_health=False)
-            for _ in commands:
-                replies.append(self._read())
-        except rx.RedisError as exc:
+            replies = [self._read() for _ in commands]
+        except (rx.RedisError, OSError) as exc:
             self.close()
             raise Lost(f"{type(exc).__name__}: {exc}") from exc
         except BaseException:
             self.close()
             raise
+        self.clean = _clean_after(commands, replies, self.clean)
         return replies
 
     def _read(self) -> Reply:
         try:
             return _plain(self._connection.read_response(disconnect_on_error=False))
         except rx.ResponseError as exc:
-            return _plain(exc)
+            return _refusal(exc)
 
     def close(self) -> None:
         self.dead = True
@@ -109,7 +131,6 @@ class AsyncWire:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self.dead = False
-        self.clean = True
 
     async def stale(self) -> bool:
         try:
@@ -117,11 +138,8 @@ class AsyncWire:
         except Exception:
             return True
 
-    def pack(self, commands: tuple[Command, ...]) -> bytes:
-        return b"".join(self._connection.pack_commands(commands))
-
     async def send(self, packet: bytes) -> None:
-        """Raises ``Lost`` when anything goes wrong; the connection is closed then."""
+        """Raises ``Lost`` when the connection breaks; it is closed then, as after anything else that is raised."""
         try:
             await self._connection.send_packed_command(packet, check_health=False)
         except (rx.RedisError, OSError) as exc:
@@ -133,24 +151,23 @@ class AsyncWire:
 
     async def receive(self, count: int) -> list[Reply]:
         """Reads so many replies. Raises ``Lost`` like ``send``."""
-        replies: list[Reply] = []
         try:
-            for _ in range(count):
-                try:
-                    replies.append(_plain(await self._connection.read_response(disconnect_on_error=False)))
-                except rx.ResponseError as exc:
-                    replies.append(_plain(exc))
+            return [await self._read() for _ in range(count)]
         except (rx.RedisError, OSError) as exc:
             await self.close()
             raise Lost(f"{type(exc).__name__}: {exc}") from exc
         except BaseException:
             await self.close()
             raise
-        return replies
+
+    async def _read(self) -> Reply:
+        try:
+            return _plain(await self._connection.read_response(disconnect_on_error=False))
+        except rx.ResponseError as exc:
+            return _refusal(exc)
 
     async def exchange(self, commands: tuple[Command, ...]) -> list[Reply]:
-        self.clean = _leaves_clean(commands, self.clean)
-        await self.send(self.pack(commands))
+        await self.send(pack(commands))
         return await self.receive(len(commands))
 
     async def close(self) -> None:

@@ -1,0 +1,70 @@
+"""The command line: what is asked is done, what goes wrong is one message on stderr and an exit code.
+
+0 ok · 1 failed · 2 wrong usage · 3 not found · 5 the store cannot be reached
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Annotated, TextIO
+
+import typer
+
+from agentcheckpoint import errors
+from agentcheckpoint.cli.demo import demo
+from agentcheckpoint.cli.server import server
+
+_CODES: tuple[tuple[type[errors.AgentCheckpointError], int], ...] = (
+    (errors.StoreUnavailable, 5),
+    (errors.RunNotFound, 3),
+    (errors.InvalidStore, 2),
+    (errors.InvalidName, 2),
+    (errors.AgentCheckpointError, 1),
+)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # it would make --help slower by half
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Retry your agent without paying twice: LLM and tool steps, checkpointed in Redis.",
+)
+app.command()(demo)
+app.add_typer(server, name="server")
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if show_version:
+        from importlib.metadata import version
+
+        typer.echo(f"agentcheckpoint {version('agentcheckpoint-redis')}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """The entry point of ``agentcheckpoint``."""
+    warnings.showwarning = _show_warning
+    try:
+        app(prog_name="agentcheckpoint")
+    except errors.AgentCheckpointError as error:
+        typer.echo(f"agentcheckpoint: {error}", err=True)
+        sys.exit(next(code for kind, code in _CODES if isinstance(error, kind)))
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning of ours is a sentence for the user of the command; whose line of code it was says him nothing."""
+    if issubclass(category, errors.AgentCheckpointWarning):
+        typer.echo(f"note: {message}", err=True)
+    else:
+        typer.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)

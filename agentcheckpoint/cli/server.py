@@ -1,0 +1,45 @@
+"""``agentcheckpoint server``: the embedded server of a state directory."""
+
+from __future__ import annotations
+
+import typer
+
+from agentcheckpoint.cli.output import Output, OutputOption, say_json
+
+NOT_FOUND = 3
+
+server = typer.Typer(no_args_is_help=True, help="Look at the embedded server, or stop it.")
+
+
+@server.command()
+def status(output: OutputOption = Output.text) -> None:
+    """Say whether the embedded server runs. Exit code 3: it does not.
+
+    It is the one of $AGENTCHECKPOINT_HOME, else of the user's data directory.
+    """
+    from agentcheckpoint.store.embedded import server_status, state_directory
+
+    home = state_directory()
+    running = server_status(home)
+    if output is Output.json:
+        facts = {"socket": str(running.socket), "pid": running.pid, "url": running.url} if running else {}
+        say_json({"running": running is not None, "home": str(home), **facts})
+    elif running is not None:
+        typer.echo(f"running: pid {running.pid}, {running.url}, data in {home}")
+    else:
+        typer.echo(f"not running; data in {home}")
+    if running is None:
+        raise typer.Exit(NOT_FOUND)
+
+
+@server.command()
+def stop(output: OutputOption = Output.text) -> None:
+    """Stop the embedded server. Its data stays, and the next run starts it again."""
+    from agentcheckpoint.store.embedded import state_directory, stop_server
+
+    home = state_directory()
+    stopped = stop_server(home)
+    if output is Output.json:
+        say_json({"stopped": stopped, "home": str(home)})
+    else:
+        typer.echo(f"stopped; data in {home}" if stopped else f"none was running; data in {home}")

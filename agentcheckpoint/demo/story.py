@@ -1,0 +1,123 @@
+"""The demo told to a person, line by line, on a terminal or in a pipe."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+from agentcheckpoint.core.ledger import money
+from agentcheckpoint.demo.life import Event, Life
+from agentcheckpoint.demo.play import Chapter, Outcome
+from agentcheckpoint.show.text import plain
+
+_COLUMN = 44
+
+
+class Story:
+    """Tells on a console how the demo goes, with a line of progress below where the console can show one.
+
+    Args:
+        console: where to; all that comes from documents is escaped.
+        progress: where the line of progress stands: a console on stderr.
+    """
+
+    def __init__(self, console: Console, progress: Console) -> None:
+        self._console = console
+        self._status = progress.status("starting")
+        self._said = ""
+
+    def __enter__(self) -> Story:
+        self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def begins(self, documents: int, question: str, store: str) -> None:
+        """What is about to be done."""
+        files = "1 document" if documents == 1 else f"{documents} documents"
+        self._say((f"An agent reads {files}: ", ""), (plain(question), "bold"))
+        self._say((f"checkpoints in {plain(store)} · a provider on loopback that keeps its own journal", "dim"))
+
+    def timed(self, chapter: Chapter) -> None:
+        life = chapter.life
+        calls = f"{_calls(chapter.calls)}, {_steps(len(life.checkpoints))}, {money(chapter.paid)}, {life.seconds:.1f} s"
+        self._say((f"timed once without a kill: {calls} (a run of its own, not counted below)", "dim"))
+        self._console.print()
+
+    def hears(self, number: int, life: Life, event: Event) -> None:
+        if event["event"] == "text":
+            self._said += event["text"]
+            self._status.update(Text(f"answers: …{plain(self._said[-60:])}"))
+            return
+        self._said = ""
+        name = f"life {number}" if number else "timing"
+        doing = plain(life.last.get("slot") or event["event"])
+        self._status.update(Text(f"{name} · {_steps(life.done)} checkpointed · {doing}"))
+
+    def lived(self, number: int, chapter: Chapter) -> None:
+        life = chapter.life
+        again = f"replayed {_steps(life.replayed)} ({money(life.saved)})" if life.replayed else "replayed nothing"
+        paid = f"paid {money(chapter.paid)} for {_calls(chapter.calls)}" if chapter.calls else "paid nothing"
+        end = (f"killed {_where(life)}", "red") if life.killed else ("finished", "bold green")
+        self._say(
+            (f"life {number}  ", "bold"),
+            (again.ljust(_COLUMN - 10), "green" if life.replayed else "dim"),
+            (paid.ljust(28), "yellow"),
+            end,
+        )
+
+        self._status.update(f"starting life {number + 1}" if life.killed else "settling the account")
+
+    def ends(self, outcome: Outcome) -> None:
+        """What came of it."""
+        accounts = outcome.accounts
+        if outcome.kills < outcome.asked:
+            missed = outcome.asked - outcome.kills
+            self._say((f"{missed} of {outcome.asked} kills did not happen: the run ended first", "yellow"))
+        self._console.print()
+        self._say((plain(outcome.answer), ""))
+        self._console.print()
+        self._amount("paid", accounts.billed, f"{_calls(accounts.provider_calls)} in the provider's journal", "yellow")
+        if accounts.repaid_in_window:
+            calls = f"{_calls(accounts.repaid_in_window)} bought again: the kill came before the answer could be stored"
+            self._amount("  unresolved in it", accounts.in_window, calls, "")
+        replayed = f"{_steps(outcome.replayed)} replayed"
+        self._amount("would have been paid again without replay", outcome.saved, replayed, "green")
+        self._say((f"{'paid twice for a stored answer':<{_COLUMN}}", ""), (f"{accounts.paid_twice}", "bold"))
+        if outcome.problems:
+            for problem in outcome.problems:
+                self._say(("✗ ", "red"), (plain(problem), ""))
+        else:
+            agreed = (
+                f"ledger {money(accounts.spent)} + unresolved {money(accounts.in_window)} = {money(accounts.billed)}"
+            )
+            self._say(("✓ ", "green"), (f"ledger and journal agree: {agreed}", ""))
+
+    def _amount(self, what: str, nano: int, detail: str, style: str) -> None:
+        self._say((f"{what:<{_COLUMN}}", ""), (f"{money(nano):<10}", style), (detail, "dim"))
+
+    def _say(self, *parts: tuple[str, str]) -> None:
+        self._console.print(Text.assemble(*parts), soft_wrap=True)
+
+
+def _where(life: Life) -> str:
+    """Where a kill came, in words."""
+    slot = plain(str(life.last.get("slot", "")).partition("[")[0])
+    match life.last.get("kind"):
+        case "intent":
+            return f"while {slot} was under way"
+        case "done":
+            return f"after {slot} was stored"
+        case "closed":
+            return "after its end"
+        case _:
+            return "as it began"
+
+
+def _steps(n: int) -> str:
+    return "1 step" if n == 1 else f"{n} steps"
+
+
+def _calls(n: int) -> str:
+    return "1 call" if n == 1 else f"{n} calls"

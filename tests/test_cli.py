@@ -1,0 +1,177 @@
+"""The command line: what it imports, what it prints where, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from agentcheckpoint import errors
+from agentcheckpoint.cli import main as cli
+from agentcheckpoint.store.embedded import ensure_server, stop_server
+
+pytestmark = pytest.mark.filterwarnings("ignore::agentcheckpoint.errors.DurabilityWarning")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    home = tmp_path / "state"
+    monkeypatch.setenv("AGENTCHECKPOINT_HOME", str(home))
+    monkeypatch.delenv("AGENTCHECKPOINT_URL", raising=False)
+    yield home
+    stop_server(home)
+
+
+def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "agentcheckpoint", *words],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["demo", "--help"], ["server", "--help"]])
+def test_help_loads_neither_the_sdk_nor_redis_nor_a_model_of_ours(words: list[str]) -> None:
+    code = f"""
+import sys
+from agentcheckpoint.cli.main import main
+sys.argv[1:] = {words!r}
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+heavy = {{"openai", "redis", "httpx2", "tenacity", "genai_prices", "rich", "agentcheckpoint.core.models"}}
+if {words!r} == ["--help"]:  # typer itself loads pydantic to read other options
+    heavy.add("pydantic")
+print(sorted(heavy & set(sys.modules)))
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.stdout.splitlines()[-1:] == ["[]"], ran.stdout + ran.stderr
+
+
+def test_help_names_the_commands() -> None:
+    ran = command("--help")
+    assert ran.returncode == 0 and ran.stderr == ""
+    assert {"demo", "server"} <= set(ran.stdout.split())
+
+
+def test_the_version_is_that_of_the_installed_distribution() -> None:
+    ran = command("--version")
+    assert ran.returncode == 0 and ran.stdout.startswith("agentcheckpoint 0.")
+
+
+@pytest.mark.parametrize("words", [["nonsense"], ["demo", "--nonsense"], ["demo", "-o", "xml"], ["server", "nonsense"]])
+def test_wrong_usage_is_exit_code_2_and_says_nothing_on_stdout(words: list[str]) -> None:
+    ran = CliRunner().invoke(cli.app, words)
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert words[-1] in ran.stderr
+
+
+def test_the_status_of_a_server_that_does_not_run_is_not_found_and_starts_none(home: Path) -> None:
+    text, data = (
+        CliRunner().invoke(cli.app, ["server", "status"]),
+        CliRunner().invoke(cli.app, ["server", "status", "-o", "json"]),
+    )
+    assert (text.exit_code, data.exit_code) == (3, 3)
+    assert "not running" in text.stdout and str(home) in text.stdout
+    assert json.loads(data.stdout) == {"running": False, "home": str(home)}
+    assert not home.exists()
+
+
+def test_a_running_server_is_shown_and_stopped(home: Path) -> None:
+    server = ensure_server(home)
+    text, data = (
+        CliRunner().invoke(cli.app, ["server", "status"]),
+        CliRunner().invoke(cli.app, ["server", "status", "-o", "json"]),
+    )
+    assert (text.exit_code, data.exit_code) == (0, 0)
+    assert f"pid {server.pid}" in text.stdout and server.url in text.stdout
+    facts = json.loads(data.stdout)
+    assert facts["running"] is True and (facts["pid"], facts["url"]) == (server.pid, server.url)
+
+    stopped = CliRunner().invoke(cli.app, ["server", "stop", "-o", "json"])
+    assert json.loads(stopped.stdout) == {"stopped": True, "home": str(home)}
+    again = CliRunner().invoke(cli.app, ["server", "stop"])
+    assert (again.exit_code, "none was running" in again.stdout) == (0, True)
+
+
+def test_a_server_that_cannot_be_reached_is_exit_code_5_and_one_message_without_the_password() -> None:
+    ran = command("demo", "--url", "redis://:hush-hush@localhost:1/0")
+    assert (ran.returncode, ran.stdout) == (5, "")
+    assert ran.stderr.startswith("agentcheckpoint: ") and "localhost:1" in ran.stderr
+    assert "Traceback" not in ran.stderr and "hush-hush" not in ran.stderr
+
+
+def test_a_url_that_is_none_is_exit_code_2() -> None:
+    ran = command("demo", "--url", "nope://")
+    assert (ran.returncode, ran.stdout) == (2, "") and ran.stderr.startswith("agentcheckpoint: 'nope://'")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.AgentCheckpointError("x"), 1),
+        (errors.StoreRefused("x"), 1),
+        (errors.InvalidName("x"), 2),
+        (errors.RunNotFound("x"), 3),
+        (errors.StoreUnavailable("x"), 5),
+    ],
+)
+def test_each_error_is_one_line_and_an_exit_code(
+    error: errors.AgentCheckpointError,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr("warnings.showwarning", None)  # main replaces it: put back afterwards
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    said = capsys.readouterr()
+    assert (end.value.code, said.out, said.err) == (code, "", "agentcheckpoint: x\n")
+
+
+def test_a_warning_of_ours_is_a_note_without_a_place_in_the_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import warnings
+
+    def warn(**_: object) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn("it will not last", errors.DurabilityWarning, stacklevel=1)
+            warnings.warn("old", DeprecationWarning, stacklevel=1)
+
+    monkeypatch.setattr(cli, "app", warn)
+    monkeypatch.setattr("warnings.showwarning", warnings.showwarning)
+    cli.main()
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("note: it will not last\n") and "DeprecationWarning: old" in said.err
+
+
+LATE = "import time; time.sleep(0.5); from agentcheckpoint.cli.main import main; main()"
+
+
+def test_a_reader_that_goes_away_is_no_traceback(home: Path) -> None:
+    script = "import sys, time; sys.stdin.close(); time.sleep(0.1)"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE) as reader:
+        ran = subprocess.run(
+            [sys.executable, "-c", LATE, "server", "status"],
+            env={**os.environ, "AGENTCHECKPOINT_HOME": str(home)},
+            stdout=reader.stdin,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert ran.stderr == ""
