@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 
 from agentcheckpoint.attempt import Attempt
@@ -36,15 +37,20 @@ def keep_alive(attempt: Attempt) -> None:
 
 
 def _renew_all() -> None:
+    last = time.monotonic()
     while True:
         with _wake:
             attempts = [attempt for attempt in _attempts if attempt.open]
             if not attempts:
                 _attempts.clear()
                 _wake.wait()
+                last = time.monotonic()
                 continue
-            _wake.wait(min(attempt.fence.ttl_ms for attempt in attempts) / 3000)
-            attempts = [attempt for attempt in _attempts if attempt.open]
+            left = last + min(attempt.fence.ttl_ms for attempt in attempts) / 3000 - time.monotonic()
+            if left > 0:
+                _wake.wait(left)  # a run that is opened meanwhile may have a shorter lease
+                continue
+        last = time.monotonic()
         for attempt in attempts:
             _renew(attempt)
 
