@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import reprlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -14,7 +15,6 @@ from pydantic_core import from_json
 
 from agentcheckpoint import current
 from agentcheckpoint.attempt import Attempt, new_id
-from agentcheckpoint.core import ids
 from agentcheckpoint.core.fingerprint import request_inputs
 from agentcheckpoint.core.ledger import as_waste
 from agentcheckpoint.core.models import Done, Intent, LedgerEntry, Rejected
@@ -23,7 +23,7 @@ from agentcheckpoint.errors import RunMisuse, UnrecordedCallWarning
 from agentcheckpoint.flow import Course, Flow, Invoke, Perform, Raised, run_flow
 from agentcheckpoint.openai.answer import Answer
 from agentcheckpoint.openai.usage import Answered, Endpoint, read_answer
-from agentcheckpoint.options import Step
+from agentcheckpoint.options import OnMismatch, Step
 from agentcheckpoint.steps import Site, decide, keep_result, note_failure, replay_bytes, scope_in
 from agentcheckpoint.store.commit import Change
 
@@ -68,7 +68,7 @@ class ModelCall:
 
 
 @contextlib.contextmanager
-def name(step: str, /, *, key: str | None = None, on_mismatch: Any = None) -> Iterator[None]:
+def name(step: str, /, *, key: str | None = None, on_mismatch: OnMismatch | None = None) -> Generator[None]:
     """Names the next model call: ``with ac.name("plan"): client.responses.create(...)``.
 
     Args:
@@ -247,7 +247,9 @@ def body_of(endpoint: Endpoint, body: bytes) -> Answered:
         decoded = from_json(body)
     except ValueError:
         return Answered()
-    return read_answer(endpoint, decoded) if isinstance(decoded, dict) else Answered()
+    if not isinstance(decoded, dict):
+        return Answered()
+    return read_answer(endpoint, cast("dict[str, object]", decoded))
 
 
 def reject(answer: object, why: str) -> None:
@@ -271,7 +273,7 @@ def reject(answer: object, why: str) -> None:
         found = next((here.attempt.answers[key] for key in known_as if key in here.attempt.answers), None)
     if here is None or found is None or here.attempt.store is None:
         raise RunMisuse(
-            f"ac.reject: {ids.shortened(answer)} is not an answer that the current run has handed out. Give it what "
+            f"ac.reject: {reprlib.repr(answer)} is not an answer that the current run has handed out. Give it what "
             "the wrapped client returned, inside the run."
         )
     run_flow(here.attempt.store, _reject(here.attempt, found, why))

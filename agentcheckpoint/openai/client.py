@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextvars import ContextVar
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from typing import Any, TypeVar, cast
 
 import httpx2
@@ -23,7 +23,13 @@ from agentcheckpoint.openai.streams import receive, receive_async
 
 C = TypeVar("C", openai.OpenAI, openai.AsyncOpenAI)
 
+_classes: dict[Any, Any] = {}
 _scope: ContextVar[ModelCall | None] = ContextVar("agentcheckpoint_call", default=None)
+
+
+def _above(face: type[Any], client: object) -> Any:
+    """The SDK's own methods, beneath a face: no type checker can know which class that will be."""
+    return cast(Any, super(face, client))
 
 
 class _Checkpointed:
@@ -32,7 +38,7 @@ class _Checkpointed:
     _agentcheckpoint: Terms
 
     def copy(self, **options: Any) -> Any:
-        new = super().copy(**options)  # type: ignore[misc]
+        new = _above(_Checkpointed, self).copy(**options)
         new._agentcheckpoint = self._agentcheckpoint
         return new
 
@@ -41,7 +47,7 @@ class _Checkpointed:
 
 class _Blocking(_Checkpointed):
     def request(self, cast_to: Any, options: Any, **kwargs: Any) -> Any:
-        send = super().request  # type: ignore[misc]
+        send = _above(_Blocking, self).request
         call = begin(options.method, str(options.url), _body(options), self._agentcheckpoint)
         if call is None or call.attempt.store is None:
             return send(cast_to, options, **kwargs)
@@ -59,7 +65,7 @@ class _Blocking(_Checkpointed):
             _scope.reset(token)
 
     def _send_request(self, request: httpx2.Request, *, stream: bool, **kwargs: Any) -> httpx2.Response:
-        send = super()._send_request  # type: ignore[misc]
+        send = _above(_Blocking, self)._send_request
         call = _scope.get()
         if call is None or call.attempt.store is None:
             return cast(httpx2.Response, send(request, stream=stream, **kwargs))
@@ -70,7 +76,7 @@ class _Blocking(_Checkpointed):
 
 class _Async(_Checkpointed):
     async def request(self, cast_to: Any, options: Any, **kwargs: Any) -> Any:
-        send = super().request  # type: ignore[misc]
+        send = _above(_Async, self).request
         call = begin(options.method, str(options.url), _body(options), self._agentcheckpoint)
         if call is None or call.attempt.store is None:
             return await send(cast_to, options, **kwargs)
@@ -88,7 +94,7 @@ class _Async(_Checkpointed):
             _scope.reset(token)
 
     async def _send_request(self, request: httpx2.Request, *, stream: bool, **kwargs: Any) -> httpx2.Response:
-        send = super()._send_request  # type: ignore[misc]
+        send = _above(_Async, self)._send_request
         call = _scope.get()
         if call is None or call.attempt.store is None:
             return cast(httpx2.Response, await send(request, stream=stream, **kwargs))
@@ -116,34 +122,38 @@ def wrap(client: C, /, *, prices: Mapping[str, Price] | None = None, provider: s
     """
     if isinstance(client, _Checkpointed):
         return client
-    if not isinstance(client, openai.OpenAI | openai.AsyncOpenAI):
-        raise RunMisuse(f"ac.wrap takes an OpenAI or AsyncOpenAI client, not {type(client).__qualname__}.")
-    if not isinstance(client._client, httpx2.Client | httpx2.AsyncClient):
+    given: Any = client  # what callers without a type checker may give
+    if not isinstance(given, openai.OpenAI | openai.AsyncOpenAI):
+        raise RunMisuse(f"ac.wrap takes an OpenAI or AsyncOpenAI client, not {type(given).__qualname__}.")
+    http: Any = vars(given)["_client"]
+    if not isinstance(http, httpx2.Client | httpx2.AsyncClient):
         raise RunMisuse(
-            f"ac.wrap: the client sends through {type(client._client).__module__}, which cannot be recorded safely. "
+            f"ac.wrap: the client sends through {type(http).__module__}, which cannot be recorded safely. "
             "Give it an httpx2 client: OpenAI(http_client=httpx2.Client(...))."
         )
-    kind = _wrapped_class(type(client))
-    new = kind.__new__(kind)
-    for attribute, value in client.__dict__.items():
+    kind = _wrapped_class(type(given))
+    new = object.__new__(kind)
+    for attribute, value in vars(given).items():
         if not isinstance(getattr(kind, attribute, None), cached_property):  # client.chat remembers its client
-            new.__dict__[attribute] = value
-    own = client.base_url.host == "api.openai.com"
+            vars(new)[attribute] = value
+    own = given.base_url.host == "api.openai.com"
     new._agentcheckpoint = Terms(provider or ("openai" if own else None), dict(prices or {}))
     return cast(C, new)
 
 
-@cache
-def _wrapped_class(kind: type[Any]) -> type[Any]:
-    face = _Async if issubclass(kind, openai.AsyncOpenAI) else _Blocking
+def _wrapped_class(kind: Any) -> Any:
+    known = _classes.get(kind)
+    if known is not None:
+        return known
     if not hasattr(kind, "_send_request"):
         raise RunMisuse(f"ac.wrap: openai {openai.__version__} is not supported: install openai>=3.40,<4.")
-    return type(kind.__name__, (face, kind), {"__module__": kind.__module__, "__doc__": kind.__doc__})
+    face = _Async if issubclass(kind, openai.AsyncOpenAI) else _Blocking
+    return _classes.setdefault(kind, type(kind.__name__, (face, kind), {"__module__": kind.__module__}))
 
 
 def _body(options: Any) -> object:
     """The JSON body as it will be sent."""
     body, extra = options.json_data, options.extra_json
     if isinstance(body, Mapping) and isinstance(extra, Mapping):
-        return {**body, **extra}
-    return body if body is not None else extra
+        return {**cast("Mapping[str, object]", body), **cast("Mapping[str, object]", extra)}
+    return cast(object, body if body is not None else extra)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from pydantic_core import from_json
@@ -79,10 +79,12 @@ class Passing:
             self._follow_choices(body.get("choices"))
 
     def _follow_choices(self, choices: object) -> None:
-        if not isinstance(choices, list):
-            return
-        for choice in cast("list[Any]", choices):
+        for choice in _elements(choices):
             if isinstance(choice, dict):
                 index = cast("dict[str, Any]", choice).get("index", 0)
                 reason = cast("dict[str, Any]", choice).get("finish_reason")
                 self._finished[index] = self._finished.get(index, False) or reason is not None
+
+
+def _elements(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, list) else ()
