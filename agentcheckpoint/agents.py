@@ -192,7 +192,7 @@ def _deciding(loaded: Loaded) -> tuple[Opened | None, Closed | None]:
     for entry in loaded.entries:
         if isinstance(entry, Opened):
             opened = entry
-            if started is None and entry.inputs is not None:  # a later one may have been refused for its inputs
+            if started is None and entry.inputs is not None:  # the first says what the run is about
                 started = entry
         elif isinstance(entry, Closed):
             ended, by = entry, opened

@@ -16,9 +16,7 @@ import pytest
 from pydantic import Field, ValidationError
 
 import agentcheckpoint as ac
-from agentcheckpoint.core.fingerprint import function_inputs
 from agentcheckpoint.recipe import is_async
-from agentcheckpoint.runs import Opener, open_run_for
 
 calls: list[str] = []
 
@@ -632,18 +630,22 @@ def test_other_arguments_are_a_mismatch_before_the_run_is_completed_too(url: str
     assert fragile.run("r", "q") == "q"
 
 
-def test_a_call_that_was_refused_only_after_the_claim_does_not_spoil_the_run_for_the_right_one(url: str) -> None:
-    """Two workers that both saw no run yet: the one who comes second is refused when it has claimed it."""
+def test_an_unfinished_run_is_for_the_arguments_that_it_was_started_with(url: str) -> None:
+    broken = [True]
 
-    def opener(question: str) -> Opener:
-        inputs = function_inputs(research.__wrapped__, (question,), {})
-        return open_run_for("r", url, "default", 0.0, "error", 30.0, "research", inputs)
+    def body(question: str) -> str:
+        if broken:
+            raise TimeoutError
+        return question
 
-    with pytest.raises(TimeoutError), opener("q"):
-        raise TimeoutError
-    with pytest.raises(ac.StepMismatch), opener("p"):
-        raise AssertionError
-    assert research.run("r", "q") == Page("q", (1,))
+    strict, rerun = ac.agent(body), ac.agent(on_mismatch="rerun")(body)
+    for agent, question in ((strict, "q"), (rerun, "p")):
+        with pytest.raises(TimeoutError):
+            agent.run("r", question)
+    broken.clear()
+    with pytest.raises(ac.StepMismatch):
+        strict.run("r", "p")
+    assert strict.run("r", "q") == "q"
 
 
 def test_on_mismatch_reuse_returns_the_old_output_and_rerun_makes_a_new_one(url: str) -> None:

@@ -87,4 +87,4 @@ class Passing:
 
 
 def _elements(value: Any) -> Iterable[Any]:
-    return value if isinstance(value, list) else ()
+    return cast("Iterable[Any]", value) if isinstance(value, list) else ()

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from agentcheckpoint.core.models import Birth, Opened
 from agentcheckpoint.errors import CommitUnknown, RunDeleted, StoreUnavailable
-from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply
+from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply, executed
 from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.holder import Holder, provably_dead
 from agentcheckpoint.store.keys import BIRTH
@@ -113,8 +113,8 @@ def _take(
             trouble = exc
             yield Pause(pause)
             continue
-        outcome = replies[-1]
-        if isinstance(outcome, list):
+        outcome = executed(replies)
+        if outcome is not None:
             return _finish(fence, token, look, outcome)
         # nil: somebody changed head or lease meanwhile; look again
     if isinstance(trouble, Lost):

@@ -14,11 +14,23 @@ from agentcheckpoint.errors import (
     CheckpointCorrupt,
     CommitUnknown,
     RunDeleted,
+    RunMisuse,
     StoreError,
     StoreUnavailable,
 )
 from agentcheckpoint.store.claim import PAUSES, Foreign, Gone, Taken, settle
-from agentcheckpoint.store.effects import Await, Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply
+from agentcheckpoint.store.effects import (
+    Await,
+    Command,
+    Lost,
+    NotSent,
+    Packet,
+    Pause,
+    Protocol,
+    Refusal,
+    Reply,
+    executed,
+)
 from agentcheckpoint.store.fence import Fence, Sent
 from agentcheckpoint.store.reading import find_entry, read_results
 from agentcheckpoint.store.refusals import PASSING, NotNow, refusal_error, telling
@@ -76,8 +88,8 @@ def commit_commands(fence: Fence, token: str, change: Change) -> tuple[Command, 
 
 def judge(fence: Fence, token: str, replies: Sequence[Reply]) -> Verdict:
     """What the replies to a commit packet of ``token`` mean: rule 1."""
-    outcome = replies[-1]
-    if not isinstance(outcome, list):
+    outcome = executed(replies)
+    if outcome is None:
         if replies[0] == b"OK" or all(isinstance(reply, Refusal) for reply in replies):
             return "refused"
         return "unknown"  # MULTI failed and what followed ran on its own
@@ -86,7 +98,7 @@ def judge(fence: Fence, token: str, replies: Sequence[Reply]) -> Verdict:
         return "torn"
     if head is None:
         return "gone"
-    current = head.decode()
+    current: str = head.decode()
     if current == token:
         return "torn" if any(isinstance(reply, Refusal) for reply in outcome) else "committed"
     if current in fence.issued:
@@ -118,7 +130,7 @@ def commit(
     """
     try:
         return (yield from _commit(fence, change, new_token, step, value, same))
-    except StoreError as exc:
+    except (StoreError, RunMisuse) as exc:
         exc.step, exc.value = step, value
         raise
 
@@ -138,7 +150,7 @@ def _commit(
         fence.check()
         sent = fence.send(result=change.result is not None)
         try:
-            replies = yield Packet(commit_commands(fence, sent.token, change), patience=patience)
+            replies: list[Reply] = yield Packet(commit_commands(fence, sent.token, change), patience=patience)
         except NotSent as exc:
             fence.withdraw(sent)
             trouble = exc
@@ -150,8 +162,9 @@ def _commit(
             replies = []
         else:
             verdict = judge(fence, sent.token, replies)
+        outcome = (executed(replies) if replies else None) or []
         if verdict == "committed":
-            return _acknowledge(fence, sent, change, replies[-1])
+            return _acknowledge(fence, sent, change, outcome)
         if verdict == "refused":
             fence.withdraw(sent)
             why = telling(replies) if any(isinstance(r, Refusal) for r in replies) else Refusal("", "EXEC gave nil")
@@ -160,11 +173,11 @@ def _commit(
             trouble = NotNow(str(why))
             yield Pause(pause)
         elif verdict == "torn":
-            raise _torn(fence, step, replies[-1])
+            raise _torn(fence, step, outcome)
         elif verdict == "gone":
             raise _gone(fence, step, value)
         elif verdict == "foreign":
-            return (yield from _look_at_heir(fence, change, replies[-1][-1].decode(), step, value, same))
+            return (yield from _look_at_heir(fence, change, outcome[-1].decode(), step, value, same))
         else:  # moved, went back, unknown: a complete load under a newer token of our own tells
             try:
                 found = yield from _settle(fence, sent.token, change, new_token)

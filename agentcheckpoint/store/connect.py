@@ -6,11 +6,12 @@ import os
 import threading
 import warnings
 import weakref
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from agentcheckpoint.errors import DurabilityWarning, StoreRefused, StoreUnavailable
 from agentcheckpoint.store.dial import Dial, dial_client, dial_url
-from agentcheckpoint.store.effects import Lost, NotSent, Packet, Pause, Protocol, Refusal
+from agentcheckpoint.store.effects import Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply
 from agentcheckpoint.store.health import CONFIG_NAMES, Health, assess, parse_info
 from agentcheckpoint.store.refusals import ADVICE
 from agentcheckpoint.store.store import Store
@@ -105,13 +106,15 @@ def _read_health(name: str) -> Protocol[Health]:
             continue
         if isinstance(info, Refusal) and info.code == "NOAUTH":
             raise StoreRefused(f"{name} refused: {info}. Nothing was written. {ADVICE['NOAUTH']}")
-        config = {
-            answer[0].decode(): answer[1].decode()
-            for answer in answers
-            if isinstance(answer, list) and len(answer) == 2
-        }
+        config = _settings(answers)
         return assess(parse_info(info) if isinstance(info, bytes) else None, config or None)
     raise StoreUnavailable(
         f"{name} does not answer: {trouble}. Is the server up, and is the URL right? Without a URL, and without "
         "$AGENTCHECKPOINT_URL, an embedded server is used."
     )
+
+
+def _settings(answers: Sequence[Reply]) -> dict[str, str]:
+    """What ``CONFIG GET`` said, as far as it is allowed."""
+    pairs = [answer for answer in answers if not isinstance(answer, Refusal) and len(answer) == 2]
+    return {name.decode(): value.decode() for name, value in pairs}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import redis
@@ -90,7 +90,7 @@ def dial_url(url: str) -> Dial:
             "URL, and without $AGENTCHECKPOINT_URL, an embedded server is used."
         )
     try:
-        pool = redis.ConnectionPool.from_url(url)
+        pool: Any = cast(Any, redis.ConnectionPool).from_url(url)
     except ValueError as exc:
         raise InvalidStore(f"{masked(url)!r} is not a usable URL: {exc}.") from None
     return _from_pool(pool, masked(url))
@@ -132,7 +132,8 @@ def _from_pool(pool: Any, name: str) -> Dial:
 
 def _known(settings: Mapping[str, Any], twin: type[Any]) -> dict[str, Any]:
     """Without the TLS settings that the twin does not know and that ask for nothing; one that does is not dropped."""
-    names = {name for base in twin.__mro__ for name in inspect.signature(base.__init__).parameters}
+    made = [vars(base)["__init__"] for base in twin.__mro__ if "__init__" in vars(base)]
+    names = {name for init in made for name in inspect.signature(init).parameters}
     strange = {name for name in settings if name.startswith("ssl_") and name not in names}
     if asked := sorted(name for name in strange if settings[name]):
         raise InvalidStore(

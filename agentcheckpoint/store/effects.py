@@ -3,16 +3,16 @@
 A generator of this package holds rules and does no I/O. It yields a ``Packet`` and is sent the list of its replies; an
 error reply is a ``Refusal`` in that list. It yields a ``Pause`` and is sent ``None``, or an ``Await`` and is sent the
 future's exception, if it has one. When a packet could not leave, ``NotSent`` is thrown into it; when it left and its
-replies did not all come back, ``Lost``. ``thread_driver.py`` and ``loop_driver.py`` run such generators over connections;
-a test can run one by hand.
+replies did not all come back, ``Lost``. ``thread_driver.py`` and ``loop_driver.py`` run such generators over
+connections; a test can run one by hand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 Argument: TypeAlias = str | bytes | int
 Command: TypeAlias = tuple[Argument, ...]
@@ -64,6 +64,11 @@ class Refusal:
 
     def __str__(self) -> str:
         return f"{self.code} {self.text}".strip()
+
+
+def executed(replies: Sequence[Reply]) -> list[Reply] | None:
+    """The replies inside the EXEC that ends a packet; ``None``: it was not applied, by its own word."""
+    return cast("list[Reply]", replies[-1]) if isinstance(replies[-1], list) else None
 
 
 class NotSent(Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
@@ -103,10 +104,10 @@ def corrupt(run_id: str, where: str, why: str) -> CheckpointCorrupt:
 
 def _explain(run_id: str, where: str, line: bytes, exc: ValidationError) -> StoreError:
     try:
-        raw = from_json(line)
+        raw: Any = from_json(line)
     except ValueError:
         return corrupt(run_id, where, "it is not JSON")
-    version = raw.get("v") if isinstance(raw, dict) else None
+    version = cast("dict[str, Any]", raw).get("v") if isinstance(raw, dict) else None
     if isinstance(version, int) and version > SCHEMA:
         return _too_new(run_id, where, version)
     first = exc.errors(include_url=False, include_input=False, include_context=False)[0]

@@ -7,7 +7,7 @@ from typing import Protocol as Interface
 
 from agentcheckpoint.core.models import LogEntry
 from agentcheckpoint.errors import CheckpointsLost, RunNotFound, StoreUnavailable
-from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply, T
+from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply, T, executed
 from agentcheckpoint.store.keys import RunKeys
 from agentcheckpoint.store.loading import Loaded, load_commands, lost_head, parse_load
 from agentcheckpoint.store.refusals import NotNow, raise_refusal
@@ -108,8 +108,8 @@ def _head(address: Address) -> Protocol[str]:
 def _under(address: Address, token: str, commands: tuple[Command, ...]) -> Protocol[list[Reply]]:
     """The replies of ``commands``, the last of which reads the head, if that still is ``token``."""
     replies = yield Packet((("MULTI",), *commands, ("EXEC",)))
-    outcome = replies[-1]
-    if not isinstance(outcome, list):
+    outcome = executed(replies)
+    if outcome is None:
         raise_refusal(address.run_id, replies)
     if outcome[-1] != token.encode():
         raise _Moved

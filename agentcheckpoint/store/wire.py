@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from redis import exceptions as rx
 from redis._parsers import _AsyncRESP2Parser, _RESP2Parser  # pyright: ignore[reportPrivateUsage]
@@ -47,7 +47,7 @@ def pack(commands: Iterable[Command]) -> bytes:
 def _plain(reply: Any) -> Reply:
     """The reply with redis-py's error objects made refusals, inside an array too."""
     if isinstance(reply, list):
-        return [_plain(item) for item in reply]
+        return [_plain(item) for item in cast("Iterable[Any]", reply)]
     return _refusal(reply) if isinstance(reply, rx.RedisError) else reply
 
 

@@ -1,0 +1,248 @@
+"""What the type checkers see of the public surface. Never run: ``test_typing.py`` gives it to mypy and pyright.
+
+A line that must be an error bears an ignore comment; both checkers report a comment that ignores nothing.
+"""
+
+# pyright: enableTypeIgnoreComments=false, reportUnnecessaryTypeIgnoreComment=true
+
+from __future__ import annotations
+
+import datetime
+import functools
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import assert_type
+
+from openai import AsyncOpenAI, OpenAI
+from openai.types.chat import ChatCompletionFunctionToolParam
+from openai.types.responses import FunctionToolParam
+
+import agentcheckpoint as ac
+
+
+@dataclass
+class Plan:
+    urls: list[str]
+
+
+def make_plan(question: str, *, depth: int = 1) -> Plan:
+    return Plan([question] * depth)
+
+
+async def make_plan_async(question: str) -> Plan:
+    return Plan([question])
+
+
+class Box:
+    def look(self, name: str) -> int:
+        return len(name)
+
+    async def look_async(self, name: str) -> int:
+        return len(name)
+
+    @ac.step
+    def step_bare(self, name: str) -> int:
+        return len(name)
+
+    @ac.step(key=lambda self, name: name)
+    async def step_async(self, name: str) -> int:
+        return len(name)
+
+    @ac.tool
+    def tool_bare(self, name: str, *, limit: int = 1) -> int:
+        return len(name) * limit
+
+    @ac.tool(name="tool")
+    async def tool_async(self, name: str) -> int:
+        return len(name)
+
+
+# -- run.step -------------------------------------------------------------------------------------------------------
+
+
+def blocking(box: Box) -> None:
+    with ac.run("r", store="memory://", wait=5) as run:
+        assert_type(run, ac.Run)
+        assert_type(run.step("plan", make_plan, "q", depth=2), Plan)
+        assert_type(run.step(ac.Step("plan", key="k", on_mismatch="reuse"), make_plan, "q"), Plan)
+        assert_type(run.step("look", box.look, "n"), int)
+        assert_type(run.step("partial", functools.partial(make_plan, depth=2), "q"), Plan)
+        assert_type(run.step("lambda", lambda: 1), int)
+        assert_type(run.llm(ac.Step("plan", model="m"), make_plan, "q"), Plan)
+        assert_type(run.finish(Plan([])), Plan)
+        assert_type(run.now(), datetime.datetime)
+        assert_type(run.uuid(), uuid.UUID)
+        assert_type(run.random(), float)
+        assert_type(run.cost, ac.CostReport)
+        assert_type(run.id, str)
+        assert_type(run.bind(box.look)("n"), int)
+
+        with run.begin("draft", Plan) as draft:
+            assert_type(draft.done, bool)
+            if not draft.done:
+                assert_type(draft.save(Plan([])), Plan)
+            assert_type(draft.value, Plan)
+            draft.save("x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+        run.step("plan", make_plan, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        run.step("plan", make_plan)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+        run.step("plan", make_plan, "q", key="k")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+        run.step("plan", make_plan, "q").missing  # type: ignore[attr-defined]  # pyright: ignore  # noqa: B018
+        run.step(1, make_plan, "q")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        ac.Step("plan", on_mismatch="no")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        ac.run(id="r")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+async def awaiting_a_blocking_run() -> None:
+    with ac.run("r") as run:
+        await run.step("plan", make_plan, "q")  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
+
+
+async def on_a_loop(box: Box) -> None:
+    async with ac.run("r") as run:
+        assert_type(run, ac.AsyncRun)
+        assert_type(await run.step("plan", make_plan_async, "q"), Plan)
+        assert_type(await run.step("plan", make_plan, "q", depth=2), Plan)
+        assert_type(await run.step(ac.Step("plan", returns=Plan), make_plan_async, "q"), Plan)
+        assert_type(await run.step("look", box.look_async, "n"), int)
+        assert_type(await run.step("partial", functools.partial(make_plan, depth=2), "q"), Plan)
+        assert_type(await run.step("lambda", lambda: 1), int)
+        assert_type(await run.llm("plan", make_plan_async, "q"), Plan)
+        assert_type(run.finish(1), int)
+        assert_type(await run.now(), datetime.datetime)
+        assert_type(await run.uuid(), uuid.UUID)
+        assert_type(await run.random(), float)
+
+        async with run.begin("draft", Plan) as draft:
+            if not draft.done:
+                assert_type(await draft.save(Plan([])), Plan)
+            assert_type(draft.value, Plan)
+
+        run.step("plan", make_plan_async, "q")  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
+        await run.step("plan", make_plan_async, 1)  # type: ignore[arg-type]  # pyright: ignore
+        run.step("plan", make_plan_async, "q").urls  # type: ignore[attr-defined]  # pyright: ignore  # noqa: B018
+
+
+# -- decorators -----------------------------------------------------------------------------------------------------
+
+
+@ac.step
+def step_bare(question: str, *, depth: int = 1) -> Plan:
+    return make_plan(question, depth=depth)
+
+
+@ac.step(name="other", key=lambda question: question, ignore=("depth",), on_mismatch="rerun")
+def step_named(question: str, *, depth: int = 1) -> Plan:
+    return make_plan(question, depth=depth)
+
+
+@ac.step
+async def step_async(question: str) -> Plan:
+    return await make_plan_async(question)
+
+
+@ac.step(accept=lambda plan: bool(plan.urls))
+async def step_async_named(question: str) -> Plan:
+    return await make_plan_async(question)
+
+
+@ac.tool
+def tool_bare(question: str) -> Plan:
+    return make_plan(question)
+
+
+@ac.tool(name="tool")
+async def tool_async(question: str) -> Plan:
+    return await make_plan_async(question)
+
+
+@ac.agent
+def research(question: str, *, depth: int = 1) -> Plan:
+    return make_plan(question, depth=depth)
+
+
+@ac.agent(name="other", on_mismatch="reuse")
+async def research_async(question: str) -> Plan:
+    return await make_plan_async(question)
+
+
+@ac.step("name")  # type: ignore[call-overload]  # pyright: ignore
+def step_misnamed() -> None: ...
+
+
+def steps(box: Box) -> None:
+    assert_type(step_bare("q", depth=1), Plan)
+    assert_type(step_named("q", depth=1), Plan)
+    assert_type(box.step_bare("n"), int)
+    as_function: Callable[[str], Plan] = step_bare
+    as_function("q")
+
+    step_bare(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    step_named("q", depht=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    box.step_bare(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    ac.step(on_mismatch="no")  # type: ignore[call-overload]  # pyright: ignore
+
+
+async def steps_async(box: Box) -> None:
+    assert_type(await step_async("q"), Plan)
+    assert_type(await step_async_named("q"), Plan)
+    assert_type(await box.step_async("n"), int)
+
+    step_async("q")  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
+    await step_async(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def tools(box: Box, client: OpenAI) -> None:
+    assert_type(tool_bare("q"), Plan)
+    assert_type(tool_bare.call('{"question": "q"}', id="call_1"), Plan)
+    assert_type(tool_bare.call({"question": "q"}), Plan)
+    assert_type(await tool_async("q"), Plan)
+    assert_type(await tool_async.call("{}"), Plan)
+    assert_type(box.tool_bare("n", limit=2), int)
+    assert_type(box.tool_bare.call("{}", id="call_1"), int)
+    assert_type(await box.tool_async("n"), int)
+    assert_type(await box.tool_async.call("{}"), int)
+    assert_type(tool_bare.name, str)
+    assert_type(tool_bare.openai_schema, ChatCompletionFunctionToolParam)
+    assert_type(box.tool_async.responses_schema, FunctionToolParam)
+    client.chat.completions.create(model="m", messages=[], tools=[tool_bare.openai_schema, box.tool_bare.openai_schema])
+    client.responses.create(model="m", input="q", tools=[tool_bare.responses_schema])
+
+    tool_bare(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    box.tool_bare(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tool_bare.call(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def agents() -> None:
+    assert_type(research("q", depth=2), Plan)
+    assert_type(research.run("r", "q", depth=2), Plan)
+    assert_type(research.using(store="memory://", namespace="n", wait=5).run("r", "q"), Plan)
+    assert_type(await research_async("q"), Plan)
+    assert_type(await research_async.run("r", "q"), Plan)
+
+    research.run("r", 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    research.run("r")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    research.run("r", "q", store="memory://")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    research_async.run("r", "q")  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
+
+
+# -- the rest -------------------------------------------------------------------------------------------------------
+
+
+def clients() -> None:
+    client = ac.wrap(OpenAI())
+    assert_type(client, OpenAI)
+    assert_type(ac.wrap(AsyncOpenAI()), AsyncOpenAI)
+    client.responses.create(model=1, input="q")  # type: ignore[call-overload]  # pyright: ignore
+    ac.wrap("client")  # type: ignore[type-var]  # pyright: ignore
+
+
+def views() -> None:
+    view = ac.get("r", store="memory://", namespace="n")
+    assert_type(view, ac.RunView)
+    assert_type(view.cost, ac.CostReport)
+    assert_type(view.ledger, tuple[ac.LedgerEntry, ...])
+    assert_type(ac.connect("memory://"), ac.Store)
+    ac.delete("r", store=ac.connect())
+    view.id = "x"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
