@@ -1,0 +1,8 @@
+"""Lets a test module import the plain modules beside it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "protocol")]
