@@ -88,8 +88,9 @@ def _open(dial: Dial, allow_eviction: bool) -> Store:
     store.health = health = store.run(_read_health(dial.name))
     if health.refuse is not None and not (allow_eviction and health.role != "slave"):
         raise StoreRefused(f"{dial.name} cannot keep checkpoints: {health.refuse}")
-    if health.findings:
-        lines = "".join(f"\n  - {finding}" for finding in health.findings)
+    findings = health.findings if health.refuse is None else (health.refuse, *health.findings)
+    if findings:
+        lines = "".join(f"\n  - {finding}" for finding in findings)
         warnings.warn(f"{dial.name} ({health.server}) weakens the promise:{lines}", DurabilityWarning, stacklevel=4)
     return store
 

@@ -66,9 +66,9 @@ class Refusal:
         return f"{self.code} {self.text}".strip()
 
 
-def executed(replies: Sequence[Reply]) -> list[Reply] | None:
+def executed(replies: Sequence[Reply]) -> Sequence[Reply] | None:
     """The replies inside the EXEC that ends a packet; ``None``: it was not applied, by its own word."""
-    return cast("list[Reply]", replies[-1]) if isinstance(replies[-1], list) else None
+    return cast("Sequence[Reply]", replies[-1]) if isinstance(replies[-1], list) else None
 
 
 class NotSent(Exception):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol as Interface
 
 from agentcheckpoint.core.models import LogEntry
@@ -105,7 +105,7 @@ def _head(address: Address) -> Protocol[str]:
     )
 
 
-def _under(address: Address, token: str, commands: tuple[Command, ...]) -> Protocol[list[Reply]]:
+def _under(address: Address, token: str, commands: tuple[Command, ...]) -> Protocol[Sequence[Reply]]:
     """The replies of ``commands``, the last of which reads the head, if that still is ``token``."""
     replies = yield Packet((("MULTI",), *commands, ("EXEC",)))
     outcome = executed(replies)

@@ -202,7 +202,7 @@ def test_no_head_is_no_run_or_a_loss(look: tuple[Any, ...], error: type[Exceptio
         Hand(snapshot(fence())).reply(*look)
 
 
-# -- rules 12 to 14: upkeep ---------------------------------------------------------------------------------------------
+# -- rules 12 to 14: upkeep -----------------------------------------------------------------------------------------
 
 
 def test_a_sweep_watches_the_head_and_spares_the_current_token() -> None:
