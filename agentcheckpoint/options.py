@@ -51,7 +51,7 @@ class Step:
     prices: Mapping[str, Price] = field(default_factory=dict[str, "Price"])
 
     def __post_init__(self) -> None:
-        ids.check_name(self.name)
+        object.__setattr__(self, "name", ids.check_name(self.name))  # in normal form: two spellings are one step
         if self.key is not None:
             ids.check_key(self.key)
 
