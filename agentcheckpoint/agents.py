@@ -17,12 +17,12 @@ from agentcheckpoint.core.codec import UNANNOTATED, ResultType, annotation_of, r
 from agentcheckpoint.core.fingerprint import function_inputs
 from agentcheckpoint.core.ids import check_name
 from agentcheckpoint.core.models import Closed, Inputs, Opened
-from agentcheckpoint.errors import ResultNotStorable, RunBusy, RunNotFound, StepMismatch
+from agentcheckpoint.errors import RunBusy, RunNotFound, StepMismatch
 from agentcheckpoint.explain import input_mismatch
 from agentcheckpoint.opening import switched_off
-from agentcheckpoint.options import OnMismatch
+from agentcheckpoint.options import OnMismatch, check_policy
 from agentcheckpoint.recipe import check_function, default_name, is_async, mark_async
-from agentcheckpoint.runs import Opener, RunBase, open_run_for
+from agentcheckpoint.runs import Opener, open_run_for
 from agentcheckpoint.store.connect import Connectable, connect
 from agentcheckpoint.store.effects import Protocol
 from agentcheckpoint.store.loading import Loaded
@@ -50,7 +50,7 @@ class Agent(Generic[P, R]):
         self._is_async = is_async(fn)
         if self._is_async:
             mark_async(self)
-        self._on_mismatch: OnMismatch = on_mismatch
+        self._on_mismatch: OnMismatch = check_policy(on_mismatch)
         self._returns = returns
         self._store: Connectable = None
         self._namespace = "default"
@@ -103,6 +103,8 @@ class Agent(Generic[P, R]):
             return self._fn(*args, **kwargs)
         inspect.signature(self._fn).bind(*args, **kwargs)  # a call that cannot be made leaves no run behind
         returns = annotation_of(self._fn) if self._returns is UNANNOTATED else self._returns
+        if returns is UNANNOTATED:
+            returns = Any  # plain JSON: the type of today's value would not be known when its output is read
         call = _Call(
             run_id=run_id,
             agent=self.name,
@@ -145,11 +147,13 @@ class _Call:
         """
         if self.run_id is None:
             return None
-        attempt = Attempt(None, self.run_id, self.namespace)
         try:
-            loaded = yield from snapshot(attempt.fence)
-        except RunNotFound:
+            return (yield from self._read(Attempt(None, self.run_id, self.namespace)))
+        except RunNotFound:  # if it was deleted, opening it will say so
             return None
+
+    def _read(self, attempt: Attempt) -> Protocol[bytes | None]:
+        loaded = yield from snapshot(attempt.fence)
         opened, closed = _deciding(loaded)
         if opened is None or opened.inputs is None or not self._answered_by(opened.agent, opened.inputs):
             return None
@@ -170,20 +174,6 @@ class _Call:
             f"belongs to one agent: use another id; or, if the function was renamed, @ac.agent(name={agent!r}).",
             run_id=run_id,
         )
-
-    def keep(self, run: RunBase, value: Any) -> Any:
-        """Makes the value the run's output, and returns it as it will be read.
-
-        Raises:
-            ResultNotStorable: it would not come back as it is.
-        """
-        try:
-            _, value = self.type.encode(value)
-        except ResultNotStorable as exc:
-            raise ResultNotStorable(
-                f"run {run.id!r}, its output: {exc}", path=exc.path, run_id=run.id, value=exc.value
-            ) from exc.__cause__
-        return run.finish(value, returns=self.returns)
 
 
 def _deciding(loaded: Loaded) -> tuple[Opened | None, Closed | None]:
@@ -216,7 +206,7 @@ def _answer(call: _Call) -> Any:
                 if time.monotonic() >= deadline:
                     raise
             else:
-                return call.keep(run, call.function())
+                return run.finish(call.function(), returns=call.returns)
         time.sleep(POLL)
 
 
@@ -234,5 +224,5 @@ async def _answer_async(call: _Call) -> Any:
                 if time.monotonic() >= deadline:
                     raise
             else:
-                return call.keep(run, await call.function())
+                return run.finish(await call.function(), returns=call.returns)
         await asyncio.sleep(POLL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import threading
 import time
@@ -12,11 +11,17 @@ from collections.abc import Callable
 from agentcheckpoint.core import ids, ledger
 from agentcheckpoint.core.codec import Chain, Where
 from agentcheckpoint.core.journal import Call, Journal, Scope
-from agentcheckpoint.core.models import Birth, Closed, Done, Failure, Inputs, LedgerEntry, Opened
+from agentcheckpoint.core.models import Birth, Closed, Done, Inputs, Intent, LedgerEntry, Opened
+from agentcheckpoint.current import released_here
 from agentcheckpoint.errors import (
+    AgentCheckpointError,
     AgentCheckpointWarning,
+    CheckpointCorrupt,
+    CheckpointsLost,
+    CommitUnknown,
     DurabilityWarning,
     LeaseLost,
+    RunDeleted,
     RunMisuse,
     StoreError,
 )
@@ -28,7 +33,7 @@ from agentcheckpoint.store.claim import Opening, Taken, open_run
 from agentcheckpoint.store.commit import Change, Committed, Superseded, commit
 from agentcheckpoint.store.effects import Pause, Protocol
 from agentcheckpoint.store.fence import Fence
-from agentcheckpoint.store.holder import Holder, this_process
+from agentcheckpoint.store.holder import this_process
 from agentcheckpoint.store.keys import RunKeys
 from agentcheckpoint.store.loading import Loaded
 from agentcheckpoint.store.store import Store
@@ -85,13 +90,16 @@ class Attempt:
         self.number = 0
         self.state = ""
         self.open = False
+        self.leaving = False
+        """Its ``with`` is being left: streams that are still open are ended."""
+        self.broken: AgentCheckpointError | None = None
+        """What a commit met after which nobody knows what is recorded: no more steps are called in this attempt."""
         self.lease_lock = threading.Lock()
         """Held while the lease is renewed, so that no renewal comes after its release."""
         self.journal = Journal(())
         self.money: dict[str, LedgerEntry] = {}
         self.waste: dict[str, LedgerEntry] = {}
-        self.replayed: list[LedgerEntry] = []
-        self.replays = 0
+        self.replayed: list[Done] = []
         self.before_next_call: list[Callable[[], Course[None]]] = []
         """Streams that may have been left after their answer was complete: to be finished first."""
         self.answers: dict[str, tuple[Done, Call]] = {}
@@ -99,11 +107,6 @@ class Attempt:
         self._agent, self._inputs = agent, inputs
         self._results = Results(self.fence, ())
         self._clock = (0, time.monotonic())
-
-    @property
-    def off(self) -> bool:
-        """The library is switched off: functions are called, nothing is recorded."""
-        return self.store is None
 
     # -- time and words -------------------------------------------------------------------------------------------
 
@@ -113,6 +116,7 @@ class Attempt:
         return base + int((time.monotonic() - then) * 1000)
 
     def where(self, slot: str, entry_id: str) -> Where:
+        """Where a record's result bytes belong."""
         return Where(self.namespace, self.run_id, slot, entry_id)
 
     def check(self) -> None:
@@ -120,6 +124,11 @@ class Attempt:
         if not self.open:
             raise RunMisuse(
                 f"run {self.run_id!r} is not open: call its steps inside `with ac.run(...)`.", run_id=self.run_id
+            )
+        if self.broken is not None:
+            raise type(self.broken)(
+                f"run {self.run_id!r}: no more steps can be called in this attempt, after this: {self.broken}",
+                run_id=self.run_id,
             )
         self.fence.check()
 
@@ -147,7 +156,7 @@ class Attempt:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise busy_error(self.run_id, outcome.holder, outcome.ttl)
-            yield Pause(min(0.2, left))
+            yield Pause(min(0.2, left), idle=True)
         self._take_over(outcome.loaded)
         yield from self._mend_totals(outcome.loaded)
 
@@ -207,8 +216,7 @@ class Attempt:
 
     def count_replay(self, done: Done) -> None:
         """A record answered a call: what it had cost is saved."""
-        self.replays += 1
-        self.replayed.extend(self.money[entry.id] for entry in done.entries if entry.id in self.money)
+        self.replayed.append(done)
 
     def commit(self, change: Change, call: Call, value: object = None) -> Protocol[Committed | Superseded]:
         """Stores a change that belongs to a call; see ``store.commit.commit`` for what it raises."""
@@ -217,7 +225,12 @@ class Attempt:
             return done.slot == call.slot and done.inputs.digest == call.inputs.digest
 
         done = change.entry if isinstance(change.entry, Done) else None
-        outcome = yield from self._commit(change, call.slot, value, same if done is not None else None)
+        try:
+            outcome = yield from self._commit(change, call.slot, value, same if done is not None else None)
+        except (RunDeleted, CheckpointsLost, CheckpointCorrupt, CommitUnknown) as exc:
+            if done is not None or not isinstance(exc, CommitUnknown):
+                self.broken = exc
+            raise
         if isinstance(outcome, Superseded):  # noted here, since a cancelled caller may not come back to do it
             self.journal.replayed(call)
         elif done is not None:
@@ -227,30 +240,42 @@ class Attempt:
     def _commit(
         self, change: Change, slot: str | None, value: object, same: Callable[[Done], bool] | None
     ) -> Protocol[Committed | Superseded]:
-        entries = tuple(getattr(change.entry, "entries", ()))
+        entries: tuple[LedgerEntry, ...] = tuple(getattr(change.entry, "entries", ()))
         grown = ledger.growth(self.money, entries)
         fields = dict(change.fields)
-        if "state" not in fields and self.state != "running":
+        if "state" not in fields and self.open and self.state != "running":
             fields["state"] = "running"
-        change = Change(change.entry, change.result, grown, fields, change.release)
+        # A step that outlives its run is recorded all the same; the lease has been given back.
+        change = Change(change.entry, change.result, grown, fields, change.release or not self.open)
         try:
             outcome = yield from commit(self.fence, change, new_token, step=slot, value=value, same=same)
-        except LeaseLost as exc:
-            try:
-                yield from book_waste(self.fence, ledger.as_waste(entries))
-            except StoreError as trouble:
-                exc.add_note(f"What this worker paid could not be booked as wasted: {trouble}")
+        except LeaseLost:
+            # The last one of an intent was not sent, and now it will not be.
+            yield from self._book_waste(entries[:-1] if isinstance(change.entry, Intent) else entries)
             raise
         finally:
             self._say_if_rolled_back()
         if isinstance(outcome, Superseded):
-            yield from book_waste(self.fence, ledger.as_waste(entries))
+            yield from self._book_waste(entries)
             return outcome
         self.money.update((entry.id, entry) for entry in entries)
         self.state = fields.get("state", self.state)
         for observe in after_commit:
             observe(self, change)
         return outcome
+
+    def _book_waste(self, entries: tuple[LedgerEntry, ...]) -> Protocol[None]:
+        """Books what this worker paid for nothing: the run is another's now."""
+        wasted = ledger.as_waste(entries)
+        try:
+            yield from book_waste(self.fence, wasted)
+        except StoreError as trouble:
+            warnings.warn(
+                f"run {self.run_id!r}: what this worker paid could not be booked as wasted: {trouble}",
+                AgentCheckpointWarning,
+                stacklevel=2,
+            )
+        self.waste.update((entry.id, entry) for entry in wasted)
 
     def _say_if_rolled_back(self) -> None:
         if self.fence.went_back:
@@ -267,27 +292,12 @@ class Attempt:
 
     def cost(self) -> ledger.CostReport:
         """What was spent on this run so far, by all its attempts, and what this attempt saved by replaying."""
-        entries = ledger.fold_entries(self.money.values(), self.waste.values())
-        priced = [entry.cost for entry in self.replayed if entry.cost is not None]
+        money, replayed = dict(self.money), tuple(self.replayed)  # other threads may be at them
+        bought = [money[entry.id].cost for done in replayed for entry in done.entries if entry.id in money]
+        priced = [cost for cost in bought if cost is not None]
         return ledger.report(
-            entries.values(),
+            ledger.fold_entries(money.values(), dict(self.waste).values()),
             saved=sum(priced),
-            replayed=self.replays,
-            saved_unpriced=len(self.replayed) - len(priced),
+            replayed=len(replayed),
+            saved_unpriced=len(bought) - len(priced),
         )
-
-
-def released_here(holder: Holder) -> bool:
-    """Whether the holder is this process, and has no such attempt open any more."""
-    from agentcheckpoint.current import is_open
-
-    mine = this_process()
-    return (holder.boot, holder.pidns, holder.pid) == (mine.boot, mine.pidns, os.getpid()) and not is_open(holder.note)
-
-
-def failure(error: BaseException) -> Failure:
-    """An exception as text, bounded."""
-    import traceback
-
-    trace = "".join(traceback.format_exception(error))
-    return Failure(type=type(error).__qualname__, message=str(error)[:2000], trace=trace[-4000:])

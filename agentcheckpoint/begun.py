@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import Token
 from typing import Any
 
 from agentcheckpoint import current
@@ -30,8 +31,10 @@ class Begun:
         self.done = False
         self._value: object = _NOTHING
         self._plan: Plan | None = None
+        self._entered = False
         self._began = 0
-        self._inside: Any = None
+        self._inside: Token[Any] | None = None
+        self._noted: BaseException | None = None
         self._type = result_type(step.returns if returns is UNANNOTATED else returns)
 
     @property
@@ -45,7 +48,7 @@ class Begun:
         return self._value
 
     def plan(self) -> Plan:
-        """The call, as planned when its ``with`` was entered."""
+        """The call, as planned when its ``with`` was entered, until it is left."""
         if self._plan is None:
             raise RunMisuse(
                 f"run {self.attempt.run_id!r}, step {self.step.name!r}: use it as `with run.begin(...) as s:`.",
@@ -58,10 +61,25 @@ class Begun:
         """Takes the slot."""
         attempt, step = self.attempt, self.step
         attempt.check()
+        if self._entered:
+            raise RunMisuse(
+                f"run {attempt.run_id!r}, step {step.name!r}: this run.begin(...) has been entered before. Call "
+                "run.begin again for another step.",
+                run_id=attempt.run_id,
+                step=step.name,
+            )
+        self._entered = True
         scope = scope_in(attempt)
         call = attempt.journal.call(scope, step.name, step.key, function_inputs(_nothing, (), {}))
         self._plan = Plan(attempt, step, "step", scope, call, "begin", self._type, _nothing)
         return self._plan
+
+    def note(self, error: BaseException) -> None:
+        """The error is stored as a failed attempt."""
+        self._noted = error
+
+    def is_noted(self, error: BaseException) -> bool:
+        return error is self._noted
 
     def set(self, value: object) -> object:
         self.done, self._value = True, value
@@ -70,15 +88,20 @@ class Begun:
     def go_inside(self) -> None:
         """Steps called in the body are this step's children."""
         self._began = self.attempt.now_ms()
-        self._inside = current.at(self.attempt, Scope(self.plan().slot))
-        self._inside.__enter__()
+        self._inside = current.enter(self.attempt, Scope(self.plan().slot))
 
     def go_outside(self) -> int:
         """Leaves the step's position; returns how long the body took, milliseconds."""
         if self._inside is not None:
-            self._inside.__exit__(None, None, None)
+            current.leave(self._inside)
             self._inside = None
-        return self.attempt.now_ms() - self._began
+        return self.ms()
+
+    def left(self) -> None:
+        """The ``with`` is left: nothing can be saved any more."""
+        if self._plan is not None:
+            self.attempt.journal.end(self._plan.call)
+            self._plan = None
 
     def ms(self) -> int:
         return self.attempt.now_ms() - self._began
@@ -89,7 +112,7 @@ def begin_flow(begun: Begun) -> Course[None]:
     plan = begun.enter()
     record = yield from decide(plan)
     if record is not None:
-        begun.set((yield from replay(plan, record)))
+        begun.set((yield from replay(plan, record, plan.type.decode)))
 
 
 def save_flow(begun: Begun, value: object) -> Flow[object]:
@@ -108,7 +131,10 @@ def save_flow(begun: Begun, value: object) -> Flow[object]:
             value=value,
         )
     kept = yield from keep(plan, Returned(value), begun.ms(), None)
-    return kept if isinstance(kept, Raised) else begun.set(kept)
+    if isinstance(kept, Raised):
+        begun.note(kept.error)
+        return kept
+    return begun.set(kept)
 
 
 def leave_flow(begun: Begun, error: BaseException | None, ms: int) -> Flow[None]:
@@ -126,7 +152,8 @@ def leave_flow(begun: Begun, error: BaseException | None, ms: int) -> Flow[None]
             )
             yield from note_failure(plan, error, ms, ())
             return Raised(error)
-        yield from note_failure(plan, error, ms, ())
+        if not begun.is_noted(error):
+            yield from note_failure(plan, error, ms, ())
         return None
     finally:
-        plan.attempt.journal.end(plan.call)
+        begun.left()

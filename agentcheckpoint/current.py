@@ -7,12 +7,13 @@ import threading
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agentcheckpoint.core.journal import Scope
 from agentcheckpoint.errors import NoActiveRunWarning
+from agentcheckpoint.store.holder import Holder, this_process
 
 if TYPE_CHECKING:
     from agentcheckpoint.attempt import Attempt
@@ -31,6 +32,17 @@ _open: dict[str, Attempt] = {}
 _lock = threading.Lock()
 
 
+def _forget() -> None:
+    """In a forked child: its parent's runs are not open here, and the lock may be held by a thread that is not here."""
+    global _lock
+    _lock = threading.Lock()
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
 def position() -> Position | None:
     """Where the running code is, if it is in a run that is open."""
     here = _position.get()
@@ -40,28 +52,36 @@ def position() -> Position | None:
 @contextmanager
 def at(attempt: Attempt, scope: Scope) -> Generator[None]:
     """The code inside runs at this position."""
-    token = _position.set(Position(attempt, scope))
+    token = enter(attempt, scope)
     try:
         yield
     finally:
+        leave(token)
+
+
+def enter(attempt: Attempt, scope: Scope) -> Token[Position | None]:
+    """The code from here on, until ``leave``, runs at this position."""
+    return _position.set(Position(attempt, scope))
+
+
+def leave(token: Token[Position | None]) -> None:
+    """Goes back to where the code ran before ``enter``."""
+    try:
         _position.reset(token)
+    except ValueError:  # left in another context than it was entered in: nothing to put back there
+        _position.set(None)
 
 
-def enter(attempt: Attempt) -> object:
-    """Makes the attempt the current one until ``leave``."""
+def announce(attempt: Attempt) -> None:
+    """The attempt is about to be opened in this process: until ``withdraw``, a lease of its is not a dead one's."""
     with _lock:
         _open[attempt.instance] = attempt
-    return _position.set(Position(attempt, attempt.root))
 
 
-def leave(attempt: Attempt, token: object) -> None:
-    """The attempt is over."""
+def withdraw(attempt: Attempt) -> None:
+    """The attempt is over, and has given its lease back if it could."""
     with _lock:
         _open.pop(attempt.instance, None)
-    try:
-        _position.reset(token)  # type: ignore[arg-type]
-    except ValueError:  # closed in another context than it was opened in: nothing to put back there
-        _position.set(None)
 
 
 def is_open(instance: str) -> bool:
@@ -70,10 +90,16 @@ def is_open(instance: str) -> bool:
         return instance in _open
 
 
+def released_here(holder: Holder) -> bool:
+    """Whether the holder is this process, and has no such attempt open any more."""
+    mine = this_process()
+    return (holder.boot, holder.pidns, holder.pid) == (mine.boot, mine.pidns, mine.pid) and not is_open(holder.note)
+
+
 def warn_if_unrecorded(what: str, *, stacklevel: int = 3) -> None:
     """Warns when runs are open in this process and the calling code is in none of them: it is not recorded."""
     with _lock:
-        names = sorted({attempt.run_id for attempt in _open.values() if attempt.fence.pid == os.getpid()})
+        names = sorted({attempt.run_id for attempt in _open.values() if attempt.open})
     if names:
         warnings.warn(
             f"{what} is not recorded: no run is active in this thread, though {', '.join(map(repr, names))} is open "

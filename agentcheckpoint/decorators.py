@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection
-from typing import Any, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from agentcheckpoint.agents import Agent
 from agentcheckpoint.core.codec import UNANNOTATED
@@ -14,6 +14,9 @@ from agentcheckpoint.tools import Tool
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+Key: TypeAlias = Callable[[Any], str] | Callable[[Any, Any], str] | Callable[[Any, Any, Any], str] | Callable[P, str]
+"""Makes a key from a function's arguments. ``Callable[..., str]``, but so that pyright knows a lambda's parameters."""
 
 
 class StepDecorator(Protocol):
@@ -40,7 +43,7 @@ def step(fn: Callable[P, R], /) -> Callable[P, R]: ...
 def step(
     *,
     name: str | None = None,
-    key: Callable[..., str] | None = None,
+    key: Key[P] | None = None,
     returns: Any = UNANNOTATED,
     ignore: Collection[str] = (),
     on_mismatch: OnMismatch | None = None,
@@ -57,7 +60,7 @@ def step(fn: Any = None, /, **options: Any) -> Any:
         returns, ignore, on_mismatch, accept: as in ``ac.Step``.
 
     Raises:
-        RunMisuse: it is a generator, or its results cannot be stored.
+        RunMisuse: it is a generator, its results cannot be stored, or an option makes no sense.
         InvalidName: the name cannot be used.
     """
     return functools.partial(_step, **options) if fn is None else _step(fn)
@@ -81,7 +84,7 @@ def tool(fn: Callable[P, R], /) -> Tool[P, R]: ...
 def tool(
     *,
     name: str | None = None,
-    key: Callable[..., str] | None = None,
+    key: Key[P] | None = None,
     returns: Any = UNANNOTATED,
     ignore: Collection[str] = (),
     on_mismatch: OnMismatch | None = None,
@@ -121,7 +124,7 @@ def agent(fn: Any = None, /, **options: Any) -> Any:
         returns: the type of the output, when the function's annotation does not say it.
 
     Raises:
-        RunMisuse: it is a generator, or its output cannot be stored.
+        RunMisuse: it is a generator, its output cannot be stored, or there is no such policy.
         InvalidName: the name cannot be used.
     """
     return functools.partial(_agent, **options) if fn is None else _agent(fn)

@@ -1,11 +1,13 @@
-"""The words of the errors that compare what is recorded with what came, and of a run that is taken."""
+"""The words of the errors that compare what is recorded with what came, of a run that is taken, and of a failure."""
 
 from __future__ import annotations
+
+import traceback
 
 from agentcheckpoint.core.fingerprint import difference
 from agentcheckpoint.core.journal import Call
 from agentcheckpoint.core.ledger import money
-from agentcheckpoint.core.models import Done, Inputs
+from agentcheckpoint.core.models import Done, Failure, Inputs
 from agentcheckpoint.errors import RunBusy, StepMismatch
 from agentcheckpoint.store.holder import Holder, describe
 
@@ -44,3 +46,17 @@ def input_mismatch(run_id: str, agent: str | None, recorded: Inputs, came: Input
         "A run id names one question: use another id for this one, or on_mismatch='reuse' to go on with the old.",
         run_id=run_id,
     )
+
+
+def failure(error: BaseException) -> Failure:
+    """An exception as text, bounded: whatever it holds, it can be stored."""
+    try:
+        message = str(error)
+    except Exception as exc:
+        message = f"(its text cannot be read: {type(exc).__name__})"
+    trace = "".join(traceback.format_exception(error))
+    return Failure(type=type(error).__qualname__, message=_storable(message[:2000]), trace=_storable(trace[-4000:]))
+
+
+def _storable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()

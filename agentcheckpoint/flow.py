@@ -12,10 +12,14 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
+from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.store.effects import Protocol
 from agentcheckpoint.store.store import Store
 
 R = TypeVar("R")
+
+ASYNC_IN_BLOCKING = "it is async. Open the run with `async with ac.run(...)` and write `await run.step(...)`."
+"""What is wrong with an async function in a blocking run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ def run_flow(store: Store, flow: Flow[R]) -> R:
                 effect = flow.send(result)
     except StopIteration as stop:
         outcome: R | Raised = stop.value
-        return _unwrap(outcome)
+    return _unwrap(outcome)
 
 
 async def run_flow_async(store: Store, flow: Flow[R]) -> R:
@@ -90,7 +94,7 @@ async def run_flow_async(store: Store, flow: Flow[R]) -> R:
                 effect = flow.send(result)
     except StopIteration as stop:
         outcome: R | Raised = stop.value
-        return _unwrap(outcome)
+    return _unwrap(outcome)
 
 
 def _invoke(effect: Invoke) -> Returned | Raised:
@@ -98,10 +102,10 @@ def _invoke(effect: Invoke) -> Returned | Raised:
         value = effect.function()
     except BaseException as exc:
         return Raised(exc)
-    if effect.optional and inspect.iscoroutine(value):
-        value.close()
-        return Returned(None)
-    return Returned(value)
+    if not inspect.iscoroutine(value):
+        return Returned(value)
+    value.close()
+    return Returned(None) if effect.optional else Raised(RunMisuse(ASYNC_IN_BLOCKING))
 
 
 async def _invoke_async(effect: Invoke) -> Returned | Raised:
@@ -113,6 +117,6 @@ async def _invoke_async(effect: Invoke) -> Returned | Raised:
 
 
 def _unwrap(outcome: R | Raised) -> R:
-    if isinstance(outcome, Raised):
+    if isinstance(outcome, Raised):  # raised where nothing else is being handled: it keeps its own context
         raise outcome.error
     return outcome

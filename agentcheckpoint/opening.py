@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import Any
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import cast
 
-from agentcheckpoint.attempt import Attempt, failure, new_id
-from agentcheckpoint.core.codec import ResultType
+from agentcheckpoint import current
+from agentcheckpoint.attempt import Attempt, new_id
 from agentcheckpoint.core.ledger import money
 from agentcheckpoint.core.models import Closed, Payload, RunState
-from agentcheckpoint.errors import (
-    LeaseLost,
-    ResultNotStorable,
-    RunDeleted,
-    RunMisuse,
-    Suspended,
-    UnmetStepsWarning,
-)
+from agentcheckpoint.errors import RunDeleted, RunMisuse, Suspended, UnmetStepsWarning
+from agentcheckpoint.explain import failure
 from agentcheckpoint.flow import Course, Flow, Perform, Raised
 from agentcheckpoint.renewal import keep_alive
-from agentcheckpoint.store.effects import Protocol
 
 MENTIONED = 5
 """How many unmet steps a warning names."""
@@ -31,67 +26,92 @@ def switched_off() -> bool:
     return os.environ.get("AGENTCHECKPOINT", "").strip().lower() in ("off", "0", "false", "no")
 
 
-def open_attempt(attempt: Attempt, wait: float) -> Protocol[None]:
-    """Claims and loads the run. Raises what ``store.claim.open_run`` raises, ``RunBusy`` and ``StepMismatch``."""
-    yield from attempt.opening(wait)
-    keep_alive(attempt)
+def open_attempt(attempt: Attempt, wait: float) -> Flow[None]:
+    """Claims and loads the run. Raises what ``store.claim.open_run`` raises, and ``RunBusy``."""
+    current.announce(attempt)
+    try:
+        yield Perform(attempt.opening(wait))
+        keep_alive(attempt)
+    except BaseException as exc:
+        if attempt.open and not isinstance(exc, GeneratorExit):  # interrupted when it was ours already
+            yield from close_attempt(attempt, exc, None)
+        current.withdraw(attempt)
+        raise
+    return None
 
 
 def state_after(error: BaseException | None) -> RunState:
     """The state that a run is in when its ``with`` was left so."""
     if error is None:
         return "completed"
-    if isinstance(error, Suspended):
-        return "waiting"
-    return "retryable" if isinstance(error, Exception) else "interrupted"
+    leaves = list(_leaves(error))
+    if not all(isinstance(leaf, Suspended | Exception) for leaf in leaves):
+        return "interrupted"
+    return "waiting" if all(isinstance(leaf, Suspended) for leaf in leaves) else "retryable"
 
 
-def close_attempt(
-    attempt: Attempt, error: BaseException | None, output: tuple[object, ResultType[Any]] | None
-) -> Flow[None]:
-    """Stores how the attempt ended. Trouble here never hides the error that ended it.
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """The exception; or those in it, if it is a group: a task group wraps what its tasks raise."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in cast("BaseExceptionGroup[BaseException]", error).exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def close_attempt(attempt: Attempt, error: BaseException | None, output: bytes | None) -> Flow[None]:
+    """Stores how the attempt ended, and gives the lease back. Trouble here never hides the error that ended it.
+
+    Args:
+        attempt: it is closed, whatever happens.
+        error: what the ``with`` was left by.
+        output: the run's output, as result bytes.
 
     Raises:
-        LeaseLost: another worker has the run, whatever this one's code made of that.
+        LeaseLost, RunDeleted: the run is this worker's no more, whatever its code made of that.
         StoreError: the end could not be stored, and nothing else was wrong.
-        ResultNotStorable: the output given to ``run.finish`` cannot be stored.
     """
-    heir = attempt.fence.heir
-    if isinstance(error, LeaseLost | RunDeleted) or heir is not None:
-        with attempt.lease_lock:
-            attempt.open = False
-        if error is None and heir is not None:  # nothing was written of this end: the caller must not think so
-            raise attempt.fence.lost_to(heir)
-        return None
-    data, unstorable = None, None
-    if output is not None and error is None:
-        try:
-            data = output[1].encode(output[0])[0]
-        except ResultNotStorable as exc:
-            unstorable = exc
+    forked = attempt.fence.pid != os.getpid()
+    attempt.leaving = True
     try:
-        yield from _close(attempt, error or unstorable, data)
-    except Exception as trouble:
+        if forked or attempt.fence.heir is not None or isinstance(attempt.broken, RunDeleted):
+            if error is None:  # nothing is written of this end: the caller must not think so
+                attempt.check()
+            return None
+        trouble = yield from _end_streams(attempt)
+        yield from _close(attempt, trouble if error is None else error, output)
+        return Raised(trouble) if trouble is not None and error is None else None
+    except Exception as exc:
         if error is None:
             raise
-        error.add_note(f"agentcheckpoint could not store that run {attempt.run_id!r} ended so: {trouble}")
+        error.add_note(f"agentcheckpoint could not store that run {attempt.run_id!r} ended so: {exc}")
+        return None
     finally:
-        with attempt.lease_lock:
+        with nullcontext() if forked else attempt.lease_lock:  # a fork may have copied it locked
             attempt.open = False
-    return None if unstorable is None else Raised(unstorable)
+        current.withdraw(attempt)
+
+
+def _end_streams(attempt: Attempt) -> Course[Exception | None]:
+    """Takes in the ends of streams that were left; returns what went wrong."""
+    trouble: Exception | None = None
+    for finish in list(attempt.before_next_call):
+        try:
+            yield from finish()
+        except Exception as exc:
+            trouble = exc
+    return trouble
 
 
 def _close(attempt: Attempt, error: BaseException | None, data: bytes | None) -> Course[None]:
-    for finish in list(attempt.before_next_call):
-        yield from finish()
-    entry_id = new_id()
-    stored = None if data is None else attempt.chain.encode(data, attempt.where("", entry_id))
+    entry_id, state = new_id(), state_after(error)
+    stored = None if data is None or error is not None else attempt.chain.encode(data, attempt.where("", entry_id))
     report = attempt.cost()
     closed = Closed(
         id=entry_id,
         at=attempt.now_ms(),
-        state=state_after(error),
-        error=None if error is None else failure(error),
+        state=state,
+        error=failure(error) if error is not None and state == "retryable" else None,
         output=None if stored is None else Payload(size=len(stored), codec=attempt.chain.name),
         saved=report.saved,
         replayed=report.replayed,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from agentcheckpoint.core import ids
 from agentcheckpoint.core.codec import UNANNOTATED
+from agentcheckpoint.errors import RunMisuse
 
 if TYPE_CHECKING:
     from agentcheckpoint.core.models import Usage
@@ -37,6 +39,7 @@ class Step:
 
     Raises:
         InvalidName: the name or key cannot be used.
+        RunMisuse: there is no such policy, or ``accept`` or ``usage`` is async.
     """
 
     name: str
@@ -54,6 +57,17 @@ class Step:
         object.__setattr__(self, "name", ids.check_name(self.name))  # in normal form: two spellings are one step
         if self.key is not None:
             ids.check_key(self.key)
+        if self.on_mismatch is not None:
+            check_policy(self.on_mismatch)
+        if inspect.iscoroutinefunction(self.accept) or inspect.iscoroutinefunction(self.usage):
+            raise RunMisuse(f"step {self.name!r}: accept= and usage= are called without await: they cannot be async.")
+
+
+def check_policy(policy: OnMismatch) -> OnMismatch:
+    """Returns the policy, unchanged. Raises ``RunMisuse`` if there is none of that name."""
+    if policy not in get_args(OnMismatch):
+        raise RunMisuse(f"on_mismatch={policy!r}: it is one of {', '.join(map(repr, get_args(OnMismatch)))}.")
+    return policy
 
 
 def as_step(step: str | Step) -> Step:

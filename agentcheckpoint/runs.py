@@ -8,19 +8,21 @@ import inspect
 import random
 import uuid
 from collections.abc import Callable
+from contextvars import Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from agentcheckpoint import current
 from agentcheckpoint.attempt import LEASE, Attempt
 from agentcheckpoint.begun import Begun, begin_flow, leave_flow, save_flow
-from agentcheckpoint.core.codec import UNANNOTATED, ResultType, result_type
+from agentcheckpoint.core import ids
+from agentcheckpoint.core.codec import UNANNOTATED, result_type
 from agentcheckpoint.core.models import Inputs, StepKind
-from agentcheckpoint.errors import RunMisuse
-from agentcheckpoint.flow import run_flow, run_flow_async
+from agentcheckpoint.errors import ResultNotStorable, RunMisuse
+from agentcheckpoint.flow import ASYNC_IN_BLOCKING, run_flow, run_flow_async
 from agentcheckpoint.opening import close_attempt, open_attempt, refuse_reuse, switched_off
-from agentcheckpoint.options import OnMismatch, Step, as_step
-from agentcheckpoint.steps import plan_step, step_flow
+from agentcheckpoint.options import OnMismatch, Step, as_step, check_policy
+from agentcheckpoint.steps import call_inside, plan_step, scope_in, step_flow
 from agentcheckpoint.store.connect import Connectable, connect
 
 if TYPE_CHECKING:
@@ -31,14 +33,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
+MIN_LEASE, MAX_LEASE = 0.05, 86_400
+"""Seconds that a lease may last."""
+
 
 class RunBase:
     """What both faces of a run share. Made by ``ac.run``."""
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
-        self.output: tuple[object, ResultType[Any]] | None = None
-        """What ``finish`` was given, and how it is stored."""
+        self.output: bytes | None = None
+        """What ``finish`` was given, as result bytes."""
 
     @property
     def id(self) -> str:
@@ -66,20 +71,31 @@ class RunBase:
         Args:
             value: the output.
             returns: its type, if it is not plain JSON.
+
+        Returns:
+            The output, as it will be read.
+
+        Raises:
+            ResultNotStorable: it would not come back as it is.
         """
-        self.output = (value, result_type(type(value) if returns is UNANNOTATED and _typed(value) else returns))
+        output_type = result_type(type(value) if returns is UNANNOTATED and _typed(value) else returns)
+        if self._attempt.store is None:
+            return value
+        try:
+            self.output, value = output_type.encode(value)
+        except ResultNotStorable as exc:
+            raise ResultNotStorable(
+                f"run {self.id!r}, its output: {exc}", path=exc.path, run_id=self.id, value=exc.value
+            ) from exc.__cause__
         return value
 
     def bind(self, function: Callable[P, R]) -> Callable[P, R]:
-        """The same function, with this run as the current one: for threads, which do not inherit it."""
-        here = self._attempt
-        scope = current.position()
-        inside = scope.scope if scope is not None and scope.attempt is here else here.root
+        """The same function, async or not, with this run as the current one: for threads, which do not inherit it."""
+        scope = scope_in(self._attempt)
 
         @functools.wraps(function)
         def bound(*args: P.args, **kwargs: P.kwargs) -> R:
-            with current.at(here, inside):
-                return function(*args, **kwargs)
+            return cast(R, call_inside(self._attempt, scope, functools.partial(function, *args, **kwargs)))
 
         return bound
 
@@ -138,8 +154,7 @@ class Run(RunBase):
     def _call(self, step: Step, kind: StepKind, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if inspect.iscoroutinefunction(fn):
             raise RunMisuse(
-                f"run {self.id!r}, step {step.name!r}: {getattr(fn, '__qualname__', fn)} is async. Open the run with "
-                "`async with ac.run(...)` and write `await run.step(...)`.",
+                f"run {self.id!r}, step {step.name!r}: {getattr(fn, '__qualname__', fn)}: {ASYNC_IN_BLOCKING}",
                 run_id=self.id,
                 step=step.name,
             )
@@ -187,25 +202,20 @@ class Opener:
         self._attempt = attempt
         self._wait = wait
         self._entered = False
-        self._token: object = None
+        self._token: Token[Any] | None = None
         self._face: RunBase = RunBase(attempt)
 
     def __enter__(self) -> Run:
         refuse_reuse(self._attempt, self._entered)
         self._entered = True
         if self._attempt.store is not None:
-            try:
-                self._attempt.store.run(open_attempt(self._attempt, self._wait))
-            except BaseException:
-                self._attempt.open = False
-                raise
-        self._attempt.open = True
-        self._token = current.enter(self._attempt)
+            run_flow(self._attempt.store, open_attempt(self._attempt, self._wait))
         self._face = run = Run(self._attempt)
+        self._go_inside()
         return run
 
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
-        current.leave(self._attempt, self._token)
+        self._go_outside()
         if self._attempt.store is not None:
             run_flow(self._attempt.store, close_attempt(self._attempt, error, self._face.output))
 
@@ -217,23 +227,31 @@ class Opener:
         if self._attempt.store is not None:
             self._attempt.store.loop_driver().retain()
             try:
-                await self._attempt.store.run_async(open_attempt(self._attempt, self._wait))
+                await run_flow_async(self._attempt.store, open_attempt(self._attempt, self._wait))
             except BaseException:
-                self._attempt.open = False
                 await self._attempt.store.loop_driver().release()
                 raise
-        self._attempt.open = True
-        self._token = current.enter(self._attempt)
         self._face = run = AsyncRun(self._attempt)
+        self._go_inside()
         return run
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
-        current.leave(self._attempt, self._token)
+        self._go_outside()
         if self._attempt.store is not None:
             try:
                 await run_flow_async(self._attempt.store, close_attempt(self._attempt, error, self._face.output))
             finally:
                 await self._attempt.store.loop_driver().release()
+
+    def _go_inside(self) -> None:
+        self._attempt.open = True
+        self._token = current.enter(self._attempt, self._attempt.root)
+
+    def _go_outside(self) -> None:
+        if self._token is not None:
+            current.leave(self._token)
+        if self._attempt.store is None:
+            self._attempt.open = False
 
 
 def run(
@@ -261,7 +279,8 @@ def run(
         lease: seconds that the right to work on the run lasts without being renewed.
 
     Raises:
-        InvalidName, InvalidStore, NotInstalled: before anything is sent.
+        InvalidName, RunMisuse: before anything is sent.
+        InvalidStore, NotInstalled: there is no such store.
         RunBusy, RunDeleted, CheckpointsLost, CheckpointCorrupt, SchemaTooNew, StoreRefused, StoreUnavailable: when
             it is entered.
     """
@@ -279,7 +298,13 @@ def open_run_for(
     inputs: Inputs | None,
 ) -> Opener:
     """``run``, on behalf of a decorated agent that was called with these inputs."""
-    run_id = id if id is not None else f"run-{uuid.uuid4().hex[:12]}"
+    run_id = ids.check_run_id(id) if id is not None else f"run-{uuid.uuid4().hex[:12]}"
+    ids.check_namespace(namespace)
+    check_policy(on_mismatch)
+    if not MIN_LEASE <= lease <= MAX_LEASE:
+        raise RunMisuse(f"lease={lease!r}: it is {MIN_LEASE} to {MAX_LEASE:,} seconds.")
+    if not wait >= 0:
+        raise RunMisuse(f"wait={wait!r}: it is 0 or more seconds.")
     where = None if switched_off() else connect(store)
     attempt = Attempt(where, run_id, namespace, on_mismatch=on_mismatch, lease=lease, agent=agent, inputs=inputs)
     return Opener(attempt, wait)

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from agentcheckpoint import current
-from agentcheckpoint.attempt import Attempt, failure, new_id
+from agentcheckpoint.attempt import Attempt, new_id
 from agentcheckpoint.core.codec import UNANNOTATED, ResultType, annotation_of, result_type
 from agentcheckpoint.core.fingerprint import function_inputs
 from agentcheckpoint.core.journal import Call, Scope
 from agentcheckpoint.core.ledger import as_waste
-from agentcheckpoint.core.models import Done, Failed, Inputs, Intent, LedgerEntry, Payload, StepKind
+from agentcheckpoint.core.models import Done, Failed, Inputs, Intent, LedgerEntry, Payload, StepKind, Usage
 from agentcheckpoint.core.pricing import price_usage
 from agentcheckpoint.core.usage import usage_of
-from agentcheckpoint.errors import ResultNotStorable, StepRejected, StoreError
+from agentcheckpoint.errors import AgentCheckpointError, ResultNotStorable, RunMisuse, StepRejected
+from agentcheckpoint.explain import failure
 from agentcheckpoint.flow import Course, Flow, Invoke, Perform, Raised, Returned
 from agentcheckpoint.options import Step
 from agentcheckpoint.store.commit import Change, Superseded
 from agentcheckpoint.store.effects import Await, Protocol
 
+T = TypeVar("T")
+
 
 @dataclass(slots=True)
 class Site:
-    """Where a call stands: its run, its options, its slot."""
+    """Where a call stands: its run, its options, its slot. Once it is forgotten (nobody awaits it), the call is over."""
 
     attempt: Attempt
     step: Step
@@ -38,6 +42,9 @@ class Site:
     @property
     def slot(self) -> str:
         return self.call.slot
+
+    def __del__(self) -> None:
+        self.attempt.journal.end(self.call)
 
 
 @dataclass(slots=True)
@@ -59,10 +66,17 @@ def plan_step(
     """Takes the step's slot, now: parallel calls are numbered in the order in which they are made.
 
     Raises:
-        RunMisuse: the run is not open, or the result's type cannot be stored: before anything is paid.
+        RunMisuse: the run is not open, or the result cannot be stored: before anything is paid.
         LeaseLost: another worker has the run.
     """
     attempt.check()
+    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        raise RunMisuse(
+            f"run {attempt.run_id!r}, step {step.name!r}: {fn.__qualname__} is a generator: what it yields can be "
+            "consumed only once, and a result is given again on each replay. Call something that returns a list.",
+            run_id=attempt.run_id,
+            step=step.name,
+        )
     kind_of_result = result_type(annotation_of(fn) if step.returns is UNANNOTATED else step.returns)
     inputs = function_inputs(fn, args, kwargs, step.ignore)
     scope = scope_in(attempt)
@@ -85,39 +99,40 @@ def step_flow(plan: Plan) -> Flow[Any]:
     """
     done = yield from decide(plan)
     if done is not None:
-        return (yield from replay(plan, done))
+        return (yield from replay(plan, done, plan.type.decode))
     return (yield from _execute(plan))
 
 
 def decide(site: Site) -> Course[Done | None]:
     """The record to replay, or ``None``: execute. First ends what must end before: open streams, a call of this key."""
     attempt = site.attempt
-    for finish in list(attempt.before_next_call):
-        yield from finish()
-    while site.call.joins is not None:
-        yield Perform(_until_ended(site.call.joins))
-        site.call = attempt.journal.call(site.scope, site.step.name, site.step.key, site.call.inputs)
-    return attempt.decide(site.call, site.step.on_mismatch)
+    attempt.check()  # a coroutine may be awaited long after its call
+    try:
+        for finish in list(attempt.before_next_call):
+            yield from finish()
+        while (under_way := attempt.journal.start(site.call)) is not None:
+            yield Perform(_until_ended(under_way))
+            attempt.check()
+        return attempt.decide(site.call, site.step.on_mismatch)
+    except BaseException:
+        attempt.journal.end(site.call)
+        raise
 
 
 def _until_ended(call: Call) -> Protocol[None]:
-    yield Await(call.ended)
+    yield Await(call.ended, idle=True)
 
 
-def replay(plan: Plan, done: Done) -> Course[Any]:
-    data = yield from replay_bytes(plan, done)
-    return plan.type.decode(data)
-
-
-def replay_bytes(site: Site, done: Done) -> Course[bytes]:
-    """The result bytes of a record, counted as replayed."""
+def replay(site: Site, done: Done, decode: Callable[[bytes], T]) -> Course[T]:
+    """The recorded result, counted as replayed once it is there."""
     try:
         data: bytes = yield Perform(site.attempt.fetch(done))
+        value = decode(data)
+        site.attempt.count_replay(done)
+        site.attempt.journal.replayed(site.call)
     finally:
         site.attempt.journal.end(site.call)
-    site.attempt.count_replay(done)
-    site.attempt.journal.replayed(site.call)
-    return data
+    return value
 
 
 def _execute(plan: Plan) -> Flow[Any]:
@@ -131,7 +146,7 @@ def _execute(plan: Plan) -> Flow[Any]:
             intent = Intent(id=new_id(), at=attempt.now_ms(), slot=plan.slot, entries=(bought,))
             yield Perform(attempt.commit(Change(intent), plan.call))
         began = attempt.now_ms()
-        outcome = yield Invoke(functools.partial(_inside, attempt, Scope(plan.slot), plan.function))
+        outcome = yield Invoke(functools.partial(call_inside, attempt, Scope(plan.slot), plan.function))
         ms = attempt.now_ms() - began
         if isinstance(outcome, Raised):
             yield from note_failure(plan, outcome.error, ms, ())
@@ -141,8 +156,8 @@ def _execute(plan: Plan) -> Flow[Any]:
         journal.end(plan.call)
 
 
-def _inside(attempt: Attempt, scope: Scope, function: Callable[[], Any]) -> Any:
-    """Calls the function at the step's own position; a coroutine runs there too."""
+def call_inside(attempt: Attempt, scope: Scope, function: Callable[[], Any]) -> Any:
+    """Calls a function at a position; a coroutine runs there too."""
     with current.at(attempt, scope):
         value = function()
     if hasattr(value, "__await__"):
@@ -191,7 +206,11 @@ def keep_result(
         ms=ms,
         entries=entries,
     )
-    outcome = yield Perform(attempt.commit(Change(done, payload), plan.call, value))
+    try:
+        outcome = yield Perform(attempt.commit(Change(done, payload), plan.call, value))
+    except BaseException:  # stored or not: the caller does not get it
+        attempt.journal.undelivered(plan.call)
+        raise
     if isinstance(outcome, Superseded):
         theirs = outcome.entry
         return attempt.chain.decode(outcome.result, attempt.where(theirs.slot, theirs.id), theirs.payload.codec)
@@ -202,8 +221,7 @@ def note_failure(plan: Site, error: BaseException, ms: int, entries: tuple[Ledge
     """Stores a failed attempt. An interrupt or a cancellation is none; and no trouble here hides the error itself."""
     attempt = plan.attempt
     if not isinstance(error, Exception):
-        attempt.journal.reopen(plan.call)
-        return None
+        return
     failed = Failed(
         id=new_id(),
         at=attempt.now_ms(),
@@ -215,10 +233,8 @@ def note_failure(plan: Site, error: BaseException, ms: int, entries: tuple[Ledge
     )
     try:
         yield Perform(attempt.commit(Change(failed), plan.call))
-    except StoreError as trouble:
+    except AgentCheckpointError as trouble:
         error.add_note(f"agentcheckpoint could not store this failed attempt: {trouble}")
-    attempt.journal.failed(plan.call)
-    return None
 
 
 def _paid(plan: Plan, bought: LedgerEntry, result: object, ms: int) -> LedgerEntry:
@@ -226,8 +242,11 @@ def _paid(plan: Plan, bought: LedgerEntry, result: object, ms: int) -> LedgerEnt
     step, trouble = plan.step, None
     try:
         usage, served = (step.usage(result), None) if step.usage is not None else usage_of(result)
+        if not isinstance(usage, Usage | None):
+            raise TypeError(f"{type(usage).__qualname__} is no Usage")
     except Exception as exc:  # the answer is paid for, and is not to be lost for it
-        usage, served, trouble = None, None, f"unmeasured: usage= raised {type(exc).__name__}: {exc}"
+        said = failure(exc)
+        usage, served, trouble = None, None, f"unmeasured: usage= raised {said.type}: {said.message[:200]}"
     cost = price_usage(
         usage, model=served, asked=step.model, provider=step.provider, at_ms=bought.at, table=step.prices
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from agentcheckpoint.attempt import released_here
 from agentcheckpoint.core import ids
 from agentcheckpoint.core.ledger import CostReport, fold_entries, logged_money, report
 from agentcheckpoint.core.models import Closed, LedgerEntry, LogEntry, Opened
+from agentcheckpoint.current import released_here
 from agentcheckpoint.explain import busy_error
 from agentcheckpoint.show.text import StepRow, plain, step_rows, table
 from agentcheckpoint.store.connect import Connectable, connect

@@ -2,7 +2,7 @@
 
     python tests/stage.py SCRIPT PROVIDER_URL [N]
 
-runs a script so, and kills it by SIGKILL after its N-th commit. The base URL stays OpenAI's own, and with it the prices.
+runs a script so, and kills it after its N-th commit. The base URL stays OpenAI's own, and with it its prices.
 """
 
 from __future__ import annotations

@@ -361,13 +361,16 @@ def test_returns_is_checked_when_it_is_given() -> None:
         ac.step(returns=threading.Event)(lambda: None)
 
 
-def test_names_are_checked_when_they_are_given() -> None:
+def test_names_and_policies_are_checked_when_they_are_given() -> None:
     with pytest.raises(ac.InvalidName):
         ac.step(name="a/b")(lambda: None)
     with pytest.raises(ac.InvalidName, match="tool"):
         ac.tool(name="look up")(lambda: None)
     with pytest.raises(ac.InvalidName):
         ac.agent(name="")(lambda: None)
+    for decorator in (ac.step, ac.agent):
+        with pytest.raises(ac.RunMisuse, match="on_mismatch='no'"):
+            decorator(name="x", on_mismatch="no")(lambda: None)  # type: ignore[call-overload]
 
 
 @dataclass
@@ -595,12 +598,14 @@ def test_an_output_of_none_is_an_output(url: str) -> None:
     assert calls == ["ran"]
 
 
-def test_the_first_output_is_already_what_a_replay_gives(url: str) -> None:
+def test_the_first_output_is_already_what_a_replay_gives_or_it_is_refused(url: str) -> None:
     research = ac.agent(name="a", returns=list[int])(lambda: (1, 2))
     with pytest.raises(ac.ResultNotStorable, match="run 'r', its output") as caught:
         ac.agent(name="a")(lambda: {1}).run("r")
     assert caught.value.value == {1}
     assert ac.get("r", store=url).state == "retryable"
+    with pytest.raises(ac.ResultNotStorable):  # no annotation says how to read it
+        ac.agent(name="a")(lambda: Page("u", ())).run("r")
     assert research.run("r2") == research.run("r2") == [1, 2]
 
 
@@ -669,6 +674,15 @@ def test_a_run_belongs_to_one_agent(url: str) -> None:
         other.run("r", "q")
 
 
+def test_a_plain_run_in_between_does_not_make_other_arguments_welcome(url: str) -> None:
+    research.run("r", "q")
+    with ac.run("r"):
+        fetch("q")
+    with pytest.raises(ac.StepMismatch, match="started with other arguments"):
+        research.run("r", "p")
+    assert research.run("r", "q") == Page("q", (1,))
+
+
 def test_a_call_that_cannot_be_made_leaves_no_run_behind(url: str) -> None:
     with pytest.raises(TypeError, match="question"):
         research.run("r")  # type: ignore[call-arg]
@@ -692,6 +706,13 @@ def test_a_step_that_was_added_reopens_the_run_and_its_old_output_is_no_longer_g
     with pytest.warns(ac.UnmetStepsWarning, match="fetch#2"):
         assert research.run("r", "q") == Page("q", (1,))
     assert calls == ["body q"]
+
+
+def test_a_deleted_run_of_an_agent_is_not_begun_anew(url: str) -> None:
+    research.run("r", "q")
+    ac.delete("r", store=url)
+    with pytest.raises(ac.RunDeleted):
+        research.run("r", "q")
 
 
 def test_an_agent_can_be_bound_to_a_store_and_a_namespace(url: str) -> None:

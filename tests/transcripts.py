@@ -31,8 +31,8 @@ from agentcheckpoint.testing.provider import Provider
 
 HERE = Path(__file__).parent
 NOVEMBER_2026 = 1_795_000_000_000
-PRICED_LIKE_THIS = 2_250_000_000
-"""Nano-dollars that a million input and a million output tokens of gpt-5-mini cost when the README was written."""
+PRICED_LIKE_THIS = {("openai", "gpt-5-mini"): 2_250_000_000, ("anthropic", "claude-sonnet-4-5"): 18_000_000_000}
+"""Nano-dollars that a million input and a million output tokens cost when the pages were written."""
 
 REPORTS = {
     "april": "Sales rose by 4 %, most of it in Turin.",
@@ -44,11 +44,14 @@ REPORTS = {
 def prices_are_as_written() -> bool:
     """Whether amounts can be compared: published prices change."""
     million = Usage(input_tokens=10**6, output_tokens=10**6)
-    cost = price_usage(million, model="gpt-5-mini", provider="openai", at_ms=NOVEMBER_2026)
-    return cost.nano == PRICED_LIKE_THIS
+    costs = {
+        (provider, model): price_usage(million, model=model, provider=provider, at_ms=NOVEMBER_2026).nano
+        for provider, model in PRICED_LIKE_THIS
+    }
+    return costs == PRICED_LIKE_THIS
 
 
-# -- README: the example, killed and started again ------------------------------------------------------------------
+# -- README: the example, killed and started again --------------------------------------------------------------------
 
 
 def write_reports(folder: Path) -> None:
@@ -84,7 +87,7 @@ def _run_script(room: Path, url: str, kill: list[str]) -> str:
     return f"$ python reports.py\n{done.stdout}{'Killed' + chr(10) if kill else ''}"
 
 
-# -- docs/guarantees.md: what is left after a kill at each point ----------------------------------------------------
+# -- docs/guarantees.md: what is left after a kill at each point ------------------------------------------------------
 
 
 def failure_points(room: Path) -> str:
@@ -104,7 +107,7 @@ def failure_points(room: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-# -- docs/protocol.md: what is sent, and what is stored --------------------------------------------------------------
+# -- docs/protocol.md: what is sent, and what is stored ---------------------------------------------------------------
 
 
 @contextmanager
@@ -133,18 +136,20 @@ def sent(_room: Path) -> str:
 
     paid = ac.Step("ask", provider="openai")
     lines: list[str] = []
-    for title in ("open a new run", "open it again"):
+    for title, replayed in (("open a new run", ""), ("open it again", ", replayed")):
         with packets() as seen:
             opener = ac.run("packets", store=store)
             run = opener.__enter__()
         lines += _told(title, seen)
-        for call, told in ((lambda: run.step("plain", float, 1), "a step"), (lambda: run.llm(paid, answer), "a paid step")):
-            with packets() as seen:
-                call()
-            lines += _told(told if title == "open a new run" else f"{told}, replayed", seen)
+        with packets() as seen:
+            run.step("plain", float, 1)
+        lines += _told(f"a step{replayed}", seen)
+        with packets() as seen:
+            run.llm(paid, answer)
+        lines += _told(f"a paid step{replayed}", seen)
         with packets() as seen:
             opener.__exit__(None, None, None)
-        lines += _told("close", seen) if title == "open a new run" else []
+        lines += [] if replayed else _told("close", seen)
     return "```text\n" + "\n".join(lines) + "\n```\n"
 
 
@@ -184,7 +189,7 @@ def _full(name: str) -> str:
     return re.sub(r"^ac:\{\w+\}:(\d+\.\w+:)?", lambda found: "ac:{tag}:" + ("<token>:" if found[1] else ""), name)
 
 
-# -- docs/store.md: the ACL user ---------------------------------------------------------------------------------------
+# -- docs/store.md: the ACL user --------------------------------------------------------------------------------------
 
 
 def acl_words(room: Path) -> tuple[list[str], list[str]]:
@@ -213,7 +218,7 @@ def acl(room: Path) -> str:
     return "```text\n" + "\n".join(lines) + f"\nACL SETUSER agentcheckpoint {also}\n```\n"
 
 
-# -- docs/api.md -------------------------------------------------------------------------------------------------------
+# -- docs/api.md ------------------------------------------------------------------------------------------------------
 
 KINDS = ("functions", "decorators", "classes", "errors", "warnings", "signals")
 
@@ -235,7 +240,11 @@ def names(_room: Path) -> str:
     for kind in KINDS:
         lines += [f"## {kind.capitalize()}", "", "| name | |", "| --- | --- |"]
         for name in (name for name in ac.__all__ if kind_of(name) == kind):
-            shown = f"`ac.{name}`" if kind not in ("errors", "warnings", "signals") else f"[`ac.{name}`](errors.md#{name.lower()})"
+            shown = (
+                f"`ac.{name}`"
+                if kind not in ("errors", "warnings", "signals")
+                else f"[`ac.{name}`](errors.md#{name.lower()})"
+            )
             lines.append(f"| {shown} | {_first_sentence(getattr(ac, name))} |")
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"

@@ -3,7 +3,7 @@
 A line that must be an error bears an ignore comment; both checkers report a comment that ignores nothing.
 """
 
-# pyright: enableTypeIgnoreComments=false, reportUnnecessaryTypeIgnoreComment=true
+# pyright: reportUnnecessaryTypeIgnoreComment=true
 
 from __future__ import annotations
 
@@ -83,20 +83,20 @@ def blocking(box: Box) -> None:
             if not draft.done:
                 assert_type(draft.save(Plan([])), Plan)
             assert_type(draft.value, Plan)
-            draft.save("x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            draft.save("x")  # type: ignore[arg-type]
 
-        run.step("plan", make_plan, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-        run.step("plan", make_plan)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-        run.step("plan", make_plan, "q", key="k")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-        run.step("plan", make_plan, "q").missing  # type: ignore[attr-defined]  # pyright: ignore  # noqa: B018
-        run.step(1, make_plan, "q")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-        ac.Step("plan", on_mismatch="no")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-        ac.run(id="r")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+        run.step("plan", make_plan, 1)  # type: ignore[arg-type]
+        run.step("plan", make_plan)  # type: ignore[call-arg]
+        run.step("plan", make_plan, "q", key="k")  # type: ignore[call-arg]
+        run.step("plan", make_plan, "q").missing  # type: ignore[attr-defined]  # noqa: B018
+        run.step(1, make_plan, "q")  # type: ignore[arg-type]
+        ac.Step("plan", on_mismatch="no")  # type: ignore[arg-type]
+        ac.run(id="r")  # type: ignore[call-arg]
 
 
 async def awaiting_a_blocking_run() -> None:
     with ac.run("r") as run:
-        await run.step("plan", make_plan, "q")  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
+        await run.step("plan", make_plan, "q")  # type: ignore[misc]
 
 
 async def on_a_loop(box: Box) -> None:
@@ -119,9 +119,9 @@ async def on_a_loop(box: Box) -> None:
                 assert_type(await draft.save(Plan([])), Plan)
             assert_type(draft.value, Plan)
 
-        run.step("plan", make_plan_async, "q")  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
-        await run.step("plan", make_plan_async, 1)  # type: ignore[arg-type]  # pyright: ignore
-        run.step("plan", make_plan_async, "q").urls  # type: ignore[attr-defined]  # pyright: ignore  # noqa: B018
+        run.step("plan", make_plan_async, "q")  # type: ignore[unused-coroutine]
+        await run.step("plan", make_plan_async, 1)  # type: ignore[call-overload]
+        run.step("plan", make_plan_async, "q").urls  # type: ignore[attr-defined]  # noqa: B018
 
 
 # -- decorators -----------------------------------------------------------------------------------------------------
@@ -167,10 +167,6 @@ async def research_async(question: str) -> Plan:
     return await make_plan_async(question)
 
 
-@ac.step("name")  # type: ignore[call-overload]  # pyright: ignore
-def step_misnamed() -> None: ...
-
-
 def steps(box: Box) -> None:
     assert_type(step_bare("q", depth=1), Plan)
     assert_type(step_named("q", depth=1), Plan)
@@ -178,10 +174,11 @@ def steps(box: Box) -> None:
     as_function: Callable[[str], Plan] = step_bare
     as_function("q")
 
-    step_bare(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    step_named("q", depht=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    box.step_bare(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    ac.step(on_mismatch="no")  # type: ignore[call-overload]  # pyright: ignore
+    step_bare(1)  # type: ignore[arg-type]
+    step_named("q", depht=1)  # type: ignore[call-arg]
+    box.step_bare(1)  # type: ignore[arg-type]
+    ac.step("name")  # type: ignore[call-overload]
+    ac.step(on_mismatch="no")  # type: ignore[call-overload]
 
 
 async def steps_async(box: Box) -> None:
@@ -189,8 +186,8 @@ async def steps_async(box: Box) -> None:
     assert_type(await step_async_named("q"), Plan)
     assert_type(await box.step_async("n"), int)
 
-    step_async("q")  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
-    await step_async(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    step_async("q")  # type: ignore[unused-coroutine]
+    await step_async(1)  # type: ignore[arg-type]
 
 
 async def tools(box: Box, client: OpenAI) -> None:
@@ -209,9 +206,9 @@ async def tools(box: Box, client: OpenAI) -> None:
     client.chat.completions.create(model="m", messages=[], tools=[tool_bare.openai_schema, box.tool_bare.openai_schema])
     client.responses.create(model="m", input="q", tools=[tool_bare.responses_schema])
 
-    tool_bare(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    box.tool_bare(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    tool_bare.call(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    tool_bare(1)  # type: ignore[arg-type]
+    box.tool_bare(1)  # type: ignore[arg-type]
+    tool_bare.call(1)  # type: ignore[arg-type]
 
 
 async def agents() -> None:
@@ -221,10 +218,10 @@ async def agents() -> None:
     assert_type(await research_async("q"), Plan)
     assert_type(await research_async.run("r", "q"), Plan)
 
-    research.run("r", 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    research.run("r")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    research.run("r", "q", store="memory://")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    research_async.run("r", "q")  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
+    research.run("r", 1)  # type: ignore[arg-type]
+    research.run("r")  # type: ignore[call-arg]
+    research.run("r", "q", store="memory://")  # type: ignore[call-arg]
+    research_async.run("r", "q")  # type: ignore[unused-coroutine]
 
 
 # -- the rest -------------------------------------------------------------------------------------------------------
@@ -234,8 +231,8 @@ def clients() -> None:
     client = ac.wrap(OpenAI())
     assert_type(client, OpenAI)
     assert_type(ac.wrap(AsyncOpenAI()), AsyncOpenAI)
-    client.responses.create(model=1, input="q")  # type: ignore[call-overload]  # pyright: ignore
-    ac.wrap("client")  # type: ignore[type-var]  # pyright: ignore
+    client.responses.create(model=1, input="q")  # type: ignore[call-overload]
+    ac.wrap("client")  # type: ignore[type-var]
 
 
 def views() -> None:
@@ -245,4 +242,4 @@ def views() -> None:
     assert_type(view.ledger, tuple[ac.LedgerEntry, ...])
     assert_type(ac.connect("memory://"), ac.Store)
     ac.delete("r", store=ac.connect())
-    view.id = "x"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    view.id = "x"  # type: ignore[misc]

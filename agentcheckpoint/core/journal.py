@@ -1,17 +1,20 @@
 """Replay or execute? The replay state of one attempt: which recorded steps it has met, and which calls are open.
 
-Nothing here does I/O or calls the user's function: a face asks, acts, and reports back.
+Nothing here does I/O or calls the user's function: a face asks, acts, and reports back. All methods may be called from
+any thread.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+import heapq
+import threading
+from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from agentcheckpoint.core import ids
-from agentcheckpoint.core.models import Done, Failed, Inputs, LogEntry, Rejected
+from agentcheckpoint.core.models import Done, Inputs, LogEntry, Rejected
 
 
 @dataclass(eq=False, slots=True)
@@ -30,17 +33,21 @@ class Call:
         slot: where it is, or will be, recorded.
         found: the record to replay; ``None``: execute.
         mismatch: the record that stands in the slot with other inputs; then ``found`` is ``None``.
-        joins: the call of the same key that is under way; wait for ``joins.ended`` and call again.
         overlap: a sibling of the same name is or was open meanwhile.
+        group: the calls of its name in its scope; ``None``: it has a key, and ``start`` says what is recorded.
+        ordinal: which of the group's it is.
+        over: it was answered, or given up.
+        ended: done when it is over.
     """
 
     slot: str
     inputs: Inputs
     found: Done | None = None
     mismatch: Done | None = None
-    joins: Call | None = None
     overlap: bool = False
     group: _Group | None = None
+    ordinal: int = 1
+    over: bool = False
     ended: Future[None] = field(default_factory=Future["None"])
 
 
@@ -48,22 +55,24 @@ class Call:
 class _Group:
     """The calls of one name in one scope: the ordinals that are recorded, and those taken by this attempt."""
 
-    recorded: dict[int, Done]
-    by_inputs: dict[str, deque[int]]
+    base: str
+    unmet: dict[str, list[int]]
+    """Ordinals that are recorded and not taken, by inputs; each list is a heap."""
+    highest: int
+    """The highest that is recorded or taken."""
     taken: set[int] = field(default_factory=set[int])
-    again: dict[str, deque[int]] = field(default_factory=dict[str, deque[int]])
-    """Ordinals whose call failed or was rejected, by inputs: the same call made again is their next attempt."""
+    again: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
+    """Ordinals whose call ended without an answer, by inputs: the same call made again is their next attempt."""
     lowest: int = 1
     """No ordinal below is free."""
-    highest: int = 0
-    """The highest that is recorded or taken."""
     open: set[Call] = field(default_factory=set[Call])
 
-    def take(self, ordinal: int) -> None:
+    def take(self, ordinal: int) -> int:
         self.taken.add(ordinal)
         self.highest = max(self.highest, ordinal)
         while self.lowest in self.taken:
             self.lowest += 1
+        return ordinal
 
 
 class Journal:
@@ -75,98 +84,146 @@ class Journal:
 
     def __init__(self, entries: Iterable[LogEntry]) -> None:
         self.records: dict[str, Done] = {}
-        self.attempts: dict[str, int] = defaultdict(int)
         self._ordinals: dict[str, dict[int, Done]] = defaultdict(dict)
         self._met: set[str] = set()
         self._keyed: dict[str, Call] = {}
+        # Reentrant: a call that nobody awaited is ended by its finalizer, and that may run anywhere.
+        self._lock = threading.RLock()
         for entry in entries:
             if isinstance(entry, Done):
-                self.attempts[entry.slot] += 1
                 self._put(entry)
-            elif isinstance(entry, Failed):
-                self.attempts[entry.slot] += 1
             elif isinstance(entry, Rejected):
                 self.reject(entry.slot, entry.target)
 
     # -- asking ---------------------------------------------------------------------------------------------------
 
     def call(self, scope: Scope, name: str, key: str | None, inputs: Inputs) -> Call:
-        """Takes the slot of a call that is being made now, and says what to do about it."""
+        """Takes the slot of a call that is being made now. What to do about it is known after ``start``."""
         if key is not None:
-            return self._call_keyed(ids.slot(scope.slot, name, key=key), inputs)
-        group = scope.groups.get(name)
-        if group is None:
-            group = scope.groups[name] = self._group(ids.slot(scope.slot, name))
-        call = self._choose(scope, name, group, inputs)
-        call.group = group
-        if group.open:
-            call.overlap = True
-            for sibling in group.open:
-                sibling.overlap = True
-        group.open.add(call)
-        return call
+            return Call(ids.slot(scope.slot, name, key=key), inputs)
+        with self._lock:
+            group = scope.groups.get(name)
+            if group is None:
+                group = scope.groups[name] = self._group(ids.slot(scope.slot, name))
+            ordinal, may_mismatch = self._choose(group, inputs.digest)
+            call = Call(ids.slot(scope.slot, name, ordinal=ordinal), inputs, group=group, ordinal=ordinal)
+            self._compare(call, may_mismatch)
+            for sibling in tuple(group.open):
+                call.overlap = sibling.overlap = True
+            group.open.add(call)
+            return call
 
-    def _choose(self, scope: Scope, name: str, group: _Group, inputs: Inputs) -> Call:
-        equal = group.by_inputs.get(inputs.digest)
-        while equal:  # the n-th recorded sibling of equal inputs: parallel calls may come in another order
-            ordinal = equal.popleft()
-            if ordinal not in group.taken:
-                group.take(ordinal)
-                found = group.recorded[ordinal]
-                return Call(found.slot, inputs, found=found)
-        if again := group.again.get(inputs.digest):
-            return Call(ids.slot(scope.slot, name, ordinal=again.popleft()), inputs)
-        ordinal = group.lowest
-        standing = group.recorded.get(ordinal)
-        if standing is not None and standing.overlap:  # made beside its siblings: its number says nothing
-            ordinal, standing = group.highest + 1, None
-        group.take(ordinal)
-        return Call(ids.slot(scope.slot, name, ordinal=ordinal), inputs, mismatch=standing)
+    def start(self, call: Call) -> Call | None:
+        """Begins a call: its ``found`` and ``mismatch`` say what to do.
 
-    def _call_keyed(self, slot: str, inputs: Inputs) -> Call:
-        under_way = self._keyed.get(slot)
-        if under_way is not None:
-            return Call(slot, inputs, joins=under_way)
-        found = self.records.get(slot)
-        same = found is not None and found.inputs.digest == inputs.digest
-        call = Call(slot, inputs, found=found if same else None, mismatch=None if same else found)
-        self._keyed[slot] = call
-        return call
+        Returns the call of the same key that is under way: wait for its ``ended`` and start again.
+        """
+        if call.group is not None:
+            return None
+        with self._lock:
+            under_way = self._keyed.setdefault(call.slot, call)
+            if under_way is not call:
+                return under_way
+            self._compare(call, True)
+            return None
+
+    def under_way(self, call: Call) -> Call | None:
+        """Another call of the same key that is under way."""
+        with self._lock:
+            other = self._keyed.get(call.slot)
+            return other if other is not call else None
+
+    def _choose(self, group: _Group, digest: str) -> tuple[int, bool]:
+        """The ordinal of a call with these inputs, and whether it can be a mismatch."""
+        for ordinals in (group.unmet.get(digest), group.again.get(digest)):
+            if ordinals:  # the lowest of equal inputs: parallel calls may come in another order
+                return group.take(heapq.heappop(ordinals)), True
+        standing = self._ordinals[group.base].get(group.lowest)
+        if standing is None:
+            return group.take(group.lowest), False
+        if standing.overlap:  # made beside its siblings: its number says nothing
+            return group.take(group.highest + 1), False
+        equals = group.unmet.get(standing.inputs.digest, [])
+        if group.lowest in equals:
+            equals.remove(group.lowest)
+            heapq.heapify(equals)
+        return group.take(group.lowest), True
+
+    def _compare(self, call: Call, may_mismatch: bool) -> None:
+        standing = self.records.get(call.slot)
+        if standing is None:
+            call.found = call.mismatch = None
+        elif standing.inputs.digest == call.inputs.digest:
+            call.found, call.mismatch = standing, None
+        elif may_mismatch:
+            call.found, call.mismatch = None, standing
 
     def _group(self, base: str) -> _Group:
-        recorded = dict(self._ordinals.get(base, {}))
-        by_inputs: dict[str, deque[int]] = defaultdict(deque)
+        recorded = self._ordinals[base]
+        unmet: dict[str, list[int]] = defaultdict(list)
         for ordinal in sorted(recorded):
-            by_inputs[recorded[ordinal].inputs.digest].append(ordinal)
-        return _Group(recorded, by_inputs, highest=max(recorded, default=0))
+            unmet[recorded[ordinal].inputs.digest].append(ordinal)
+        return _Group(base, unmet, highest=max(recorded, default=0))
 
     # -- reporting ------------------------------------------------------------------------------------------------
 
     def record(self, call: Call, done: Done) -> None:
-        """The call's checkpoint is stored."""
-        self.attempts[done.slot] += 1
-        self._put(done)
-        self._met.add(done.slot)
-        self.end(call)
+        """The call's checkpoint is stored, and answers it."""
+        with self._lock:
+            self._put(done)
+            self.replayed(call)
 
     def replayed(self, call: Call) -> None:
         """The call was answered from its record."""
-        self._met.add(call.slot)
-        self.end(call)
+        with self._lock:
+            self._met.add(call.slot)
+            self._close(call)
 
-    def failed(self, call: Call) -> None:
-        """The call raised; its slot has no record."""
-        self.attempts[call.slot] += 1
-        self.reopen(call)
-        self.end(call)
-
-    def reopen(self, call: Call) -> None:
-        """The slot is free for the same call to be made again: it failed, or its answer was refused."""
+    def whole(self, call: Call) -> None:
+        """The caller has all of the answer though its end has not come yet: what he calls next is not beside it."""
         if call.group is not None:
-            call.group.again.setdefault(call.inputs.digest, deque()).append(_split(call.slot)[1])
+            with self._lock:
+                call.group.open.discard(call)
 
     def end(self, call: Call) -> None:
-        """The call is over, whatever came of it."""
+        """The call is over. If it was not answered, the same call made again takes the same slot."""
+        with self._lock:
+            if not call.over:
+                self._free(call)
+                self._close(call)
+
+    def undelivered(self, call: Call) -> None:
+        """The call was answered, but its caller had gone: the same call made again gets the answer."""
+        with self._lock:
+            self._free(call)
+            self._close(call)
+
+    def reopen(self, call: Call) -> None:
+        """The call's answer was refused: the same call made again takes the same slot."""
+        with self._lock:
+            self._free(call)
+
+    def reject(self, slot: str, target: str) -> None:
+        """A recorded answer was refused: the slot has no record any more."""
+        with self._lock:
+            done = self.records.get(slot)
+            if done is not None and done.id == target:
+                del self.records[slot]
+                base, ordinal = _split(slot)
+                self._ordinals[base].pop(ordinal, None)
+
+    def _free(self, call: Call) -> None:
+        group = call.group
+        if group is None:
+            return
+        standing = self.records.get(call.slot)
+        equal = standing is not None and standing.inputs.digest == call.inputs.digest
+        ordinals = (group.unmet if equal else group.again).setdefault(call.inputs.digest, [])
+        if call.ordinal not in ordinals:
+            heapq.heappush(ordinals, call.ordinal)
+
+    def _close(self, call: Call) -> None:
+        call.over = True
         if call.group is not None:
             call.group.open.discard(call)
         if self._keyed.get(call.slot) is call:
@@ -174,17 +231,12 @@ class Journal:
         if not call.ended.done():
             call.ended.set_result(None)
 
-    def reject(self, slot: str, target: str) -> None:
-        """A recorded answer was refused: the slot has no record any more."""
-        done = self.records.get(slot)
-        if done is not None and done.id == target:
-            del self.records[slot]
-            base, ordinal = _split(slot)
-            self._ordinals[base].pop(ordinal, None)
+    # -- looking back ---------------------------------------------------------------------------------------------
 
     def unmet(self) -> list[Done]:
         """Recorded steps that this attempt has not met, and that do not lie inside one that it has."""
-        return [done for slot, done in self.records.items() if slot not in self._met and not self._inside_met(slot)]
+        with self._lock:
+            return [done for slot, done in self.records.items() if slot not in self._met and not self._inside_met(slot)]
 
     def _inside_met(self, slot: str) -> bool:
         return any(slot[:i] in self._met for i, char in enumerate(slot) if char == "/")

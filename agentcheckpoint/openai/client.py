@@ -18,8 +18,10 @@ import openai
 from agentcheckpoint.core.pricing import Price
 from agentcheckpoint.errors import AgentCheckpointError, RunMisuse
 from agentcheckpoint.flow import run_flow, run_flow_async
-from agentcheckpoint.openai.calls import ModelCall, Terms, begin, fail, send_flow
+from agentcheckpoint.openai.modelcall import ModelCall, Terms, begin
+from agentcheckpoint.openai.sending import fail, send_flow
 from agentcheckpoint.openai.streams import receive, receive_async
+from agentcheckpoint.openai.tee import make_way
 
 C = TypeVar("C", openai.OpenAI, openai.AsyncOpenAI)
 
@@ -33,33 +35,43 @@ def _above(face: type[Any], client: object) -> Any:
 
 
 class _Checkpointed:
-    """Marks a wrapped client, and carries its terms to its copies."""
+    """Marks a wrapped client, and carries what ``wrap`` was told to its copies."""
 
     _agentcheckpoint: Terms
 
     def copy(self, **options: Any) -> Any:
         new = _above(_Checkpointed, self).copy(**options)
+        _refuse_legacy(new)
         new._agentcheckpoint = self._agentcheckpoint
         return new
 
     with_options = copy
 
+    def _begin(self, options: Any) -> ModelCall | None:
+        base: httpx2.URL = _above(_Checkpointed, self).base_url
+        given = self._agentcheckpoint
+        provider = given.provider or ("openai" if base.host == "api.openai.com" else None)
+        url = str(options.url).removeprefix(str(base))
+        call = begin(options.method, url, _body(options), Terms(provider, given.prices))
+        if call is not None:
+            make_way(call)
+        return call
+
 
 class _Blocking(_Checkpointed):
     def request(self, cast_to: Any, options: Any, **kwargs: Any) -> Any:
         send = _above(_Blocking, self).request
-        call = begin(options.method, str(options.url), _body(options), self._agentcheckpoint)
-        if call is None or call.attempt.store is None:
-            return send(cast_to, options, **kwargs)
-        token = _scope.set(call)
+        call = self._begin(options)
+        token = _scope.set(call)  # also if there is none: a call made inside another one is not part of that
         try:
             return send(cast_to, options, **kwargs)
-        except AgentCheckpointError:
-            call.attempt.journal.end(call.site.call)
-            raise
         except BaseException as exc:
-            run_flow(call.attempt.store, fail(call, exc))
-            call.attempt.journal.end(call.site.call)
+            if call is not None and call.attempt.store is not None:
+                try:
+                    if not isinstance(exc, AgentCheckpointError):
+                        run_flow(call.attempt.store, fail(call, exc))
+                finally:
+                    call.attempt.journal.end(call.site.call)
             raise
         finally:
             _scope.reset(token)
@@ -77,18 +89,17 @@ class _Blocking(_Checkpointed):
 class _Async(_Checkpointed):
     async def request(self, cast_to: Any, options: Any, **kwargs: Any) -> Any:
         send = _above(_Async, self).request
-        call = begin(options.method, str(options.url), _body(options), self._agentcheckpoint)
-        if call is None or call.attempt.store is None:
-            return await send(cast_to, options, **kwargs)
+        call = self._begin(options)
         token = _scope.set(call)
         try:
             return await send(cast_to, options, **kwargs)
-        except AgentCheckpointError:
-            call.attempt.journal.end(call.site.call)
-            raise
         except BaseException as exc:
-            await run_flow_async(call.attempt.store, fail(call, exc))
-            call.attempt.journal.end(call.site.call)
+            if call is not None and call.attempt.store is not None:
+                try:
+                    if not isinstance(exc, AgentCheckpointError):
+                        await run_flow_async(call.attempt.store, fail(call, exc))
+                finally:
+                    call.attempt.journal.end(call.site.call)
             raise
         finally:
             _scope.reset(token)
@@ -115,30 +126,36 @@ def wrap(client: C, /, *, prices: Mapping[str, Price] | None = None, provider: s
             OpenAI's own; a compatible server's prices are unknown until you name them.
 
     Returns:
-        A client of the same type, as far as type checkers and ``isinstance`` can tell.
+        A client of the same type, as far as type checkers and ``isinstance`` can tell. A client that is wrapped
+        already keeps its terms, unless others are given.
 
     Raises:
         RunMisuse: it is not such a client, or it sends through the legacy httpx library.
     """
-    if isinstance(client, _Checkpointed):
-        return client
     given: Any = client  # what callers without a type checker may give
     if not isinstance(given, openai.OpenAI | openai.AsyncOpenAI):
         raise RunMisuse(f"ac.wrap takes an OpenAI or AsyncOpenAI client, not {type(given).__qualname__}.")
-    http: Any = vars(given)["_client"]
+    _refuse_legacy(given)
+    known: Terms | None = vars(given).get("_agentcheckpoint")
+    if known is not None and prices is None and provider is None:
+        return client
+    kind: Any = type(given) if known is not None else _wrapped_class(type(given))
+    new = object.__new__(kind)
+    for attribute, value in vars(given).items():
+        if not isinstance(getattr(kind, attribute, None), cached_property):  # client.chat remembers its client
+            vars(new)[attribute] = value
+    known = known or Terms(None, {})
+    new._agentcheckpoint = Terms(provider or known.provider, known.prices if prices is None else dict(prices))
+    return cast(C, new)
+
+
+def _refuse_legacy(client: object) -> None:
+    http: Any = vars(client)["_client"]
     if not isinstance(http, httpx2.Client | httpx2.AsyncClient):
         raise RunMisuse(
             f"ac.wrap: the client sends through {type(http).__module__}, which cannot be recorded safely. "
             "Give it an httpx2 client: OpenAI(http_client=httpx2.Client(...))."
         )
-    kind = _wrapped_class(type(given))
-    new = object.__new__(kind)
-    for attribute, value in vars(given).items():
-        if not isinstance(getattr(kind, attribute, None), cached_property):  # client.chat remembers its client
-            vars(new)[attribute] = value
-    own = given.base_url.host == "api.openai.com"
-    new._agentcheckpoint = Terms(provider or ("openai" if own else None), dict(prices or {}))
-    return cast(C, new)
 
 
 def _wrapped_class(kind: Any) -> Any:
@@ -154,6 +171,7 @@ def _wrapped_class(kind: Any) -> Any:
 def _body(options: Any) -> object:
     """The JSON body as it will be sent."""
     body, extra = options.json_data, options.extra_json
-    if isinstance(body, Mapping) and isinstance(extra, Mapping):
-        return {**cast("Mapping[str, object]", body), **cast("Mapping[str, object]", extra)}
-    return cast(object, body if body is not None else extra)
+    if not isinstance(body, Mapping) or not isinstance(extra, Mapping):
+        return cast(object, body if body is not None else extra)
+    merged = {**cast("Mapping[str, object]", body), **cast("Mapping[str, object]", extra)}
+    return {name: value for name, value in merged.items() if not isinstance(value, openai.Omit)}

@@ -8,10 +8,10 @@ from typing import Any, cast
 
 from pydantic_core import from_json
 
-from agentcheckpoint.openai.usage import Endpoint
+from agentcheckpoint.openai.usage import ENDED, Endpoint
 
 _END_OF_EVENT = re.compile(rb"\r\n\r\n|\n\n|\r\r")
-_ENDED = frozenset({"response.completed", "response.incomplete", "response.failed", "error"})
+_LONGEST_END = 4
 
 
 class Passing:
@@ -37,28 +37,29 @@ class Passing:
 
     @property
     def body(self) -> bytes:
-        """All bytes so far."""
-        return b"".join(self._raw) + self._rest
+        """All whole events so far."""
+        return b"".join(self._raw)
 
     def feed(self, chunk: bytes) -> list[tuple[bytes, bool]]:
         """The events that this chunk completes, each with whether it is the terminal one."""
+        searched = max(0, len(self._rest) - _LONGEST_END)
         self._rest += chunk
         events: list[tuple[bytes, bool]] = []
-        while (match := _END_OF_EVENT.search(self._rest)) is not None:
-            event, self._rest = self._rest[: match.end()], self._rest[match.end() :]
-            self._raw.append(event)
-            before = self.ended
-            self._look_at(event)
-            events.append((event, self.ended and not before))
+        while (match := _END_OF_EVENT.search(self._rest, searched)) is not None:
+            event, self._rest, searched = self._rest[: match.end()], self._rest[match.end() :], 0
+            events.append((event, self._take(event)))
         return events
 
-    def rest(self) -> bytes:
+    def rest(self) -> list[tuple[bytes, bool]]:
         """What came after the last whole event, when no more comes."""
         rest, self._rest = self._rest, b""
-        if rest:
-            self._raw.append(rest)
-            self._look_at(rest)
-        return rest
+        return [(rest, self._take(rest))] if rest else []
+
+    def _take(self, event: bytes) -> bool:
+        self._raw.append(event)
+        before = self.ended
+        self._look_at(event)
+        return self.ended and not before
 
     def _look_at(self, event: bytes) -> None:
         data = b"\n".join(line[5:].removeprefix(b" ") for line in event.splitlines() if line.startswith(b"data:"))
@@ -74,7 +75,9 @@ class Passing:
         body = cast("dict[str, Any]", decoded)
         self.events.append(body)
         if self._endpoint == "responses":
-            self.ended = self.ended or body.get("type") in _ENDED
+            self.ended = self.ended or body.get("type") in ENDED or body.get("type") == "error"
+        elif body.get("error"):  # the SDK raises here, and reads no further
+            self.ended = True
         else:
             self._follow_choices(body.get("choices"))
 
@@ -83,8 +86,23 @@ class Passing:
             if isinstance(choice, dict):
                 index = cast("dict[str, Any]", choice).get("index", 0)
                 reason = cast("dict[str, Any]", choice).get("finish_reason")
-                self._finished[index] = self._finished.get(index, False) or reason is not None
+                self._finished[index] = self._finished.get(index, False) or bool(reason)  # some send ""
 
 
 def _elements(value: Any) -> Iterable[Any]:
     return cast("Iterable[Any]", value) if isinstance(value, list) else ()
+
+
+def first_id(endpoint: Endpoint, body: bytes) -> str | None:
+    """The answer's id, which the first events of its stream name."""
+    passing = Passing(endpoint)
+    start = 0
+    for match in _END_OF_EVENT.finditer(body):
+        passing.feed(body[start : match.end()])
+        start = match.end()
+        for event in passing.events[-1:]:
+            response = event.get("response") if endpoint == "responses" else event
+            known_as = cast("Mapping[str, object]", response).get("id") if isinstance(response, Mapping) else None
+            if isinstance(known_as, str) and known_as:
+                return known_as
+    return None

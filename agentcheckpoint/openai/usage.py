@@ -18,7 +18,8 @@ _READERS = {"chat": chat_usage, "responses": responses_usage, "embeddings": embe
 _FAILED = frozenset({"failed", "cancelled"})
 _UNFINISHED = frozenset({"queued", "in_progress"})
 _ENDED_BADLY = {"response.failed": "status failed", "response.cancelled": "status cancelled"}
-_ENDED = frozenset({"response.completed", "response.incomplete", *_ENDED_BADLY})
+ENDED = frozenset({"response.completed", "response.incomplete", *_ENDED_BADLY})
+"""The terminal events of a Responses stream."""
 _LONGEST_REASON = 300
 
 
@@ -108,7 +109,7 @@ def _choices(choices: object) -> Iterable[tuple[int, bool]]:
         if isinstance(choice, dict):
             fields = cast(dict[str, object], choice)
             index = fields.get("index")
-            yield index if isinstance(index, int) else 0, fields.get("finish_reason") is not None
+            yield index if isinstance(index, int) else 0, bool(fields.get("finish_reason"))  # some send ""
 
 
 def _read_responses(events: Iterable[Mapping[str, object]]) -> Answered:
@@ -121,7 +122,7 @@ def _read_responses(events: Iterable[Mapping[str, object]]) -> Answered:
             latest = cast(Mapping[str, object], response)
         if kind == "error":
             failed = _error(event.get("error") or event)
-        if isinstance(kind, str) and kind in _ENDED:
+        if isinstance(kind, str) and kind in ENDED:
             end = kind
     answer = read_answer("responses", latest)
     failed = answer.failed or failed or _ENDED_BADLY.get(end or "")

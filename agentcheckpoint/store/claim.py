@@ -16,9 +16,17 @@ from agentcheckpoint.errors import CommitUnknown, RunDeleted, StoreUnavailable
 from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply, executed
 from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.holder import Holder, provably_dead
-from agentcheckpoint.store.keys import BIRTH
-from agentcheckpoint.store.loading import LOAD_REPLIES, Loaded, corrupt, load_commands, lost_head, parse_load
-from agentcheckpoint.store.refusals import NotNow, raise_refusal
+from agentcheckpoint.store.keys import BIRTH, epoch_of
+from agentcheckpoint.store.loading import (
+    LOAD_REPLIES,
+    Loaded,
+    corrupt,
+    load_commands,
+    lost_head,
+    parse_head,
+    parse_load,
+)
+from agentcheckpoint.store.refusals import NotNow, nothing_applied, raise_refusal, telling
 
 PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Seconds between tries while the server cannot be reached or answers nothing: the tries are bounded."""
@@ -64,6 +72,10 @@ class Opening:
     released: Callable[[Holder], bool]
 
 
+class _InDoubt(Lost):
+    """The EXEC of a claim left, and whether it was applied is unknown."""
+
+
 @dataclass(slots=True)
 class _Look:
     """What stands there before a claim."""
@@ -83,6 +95,7 @@ def open_run(fence: Fence, new_token: Callable[[int], str], opening: Opening) ->
     Raises:
         RunDeleted, CheckpointsLost, CheckpointCorrupt, SchemaTooNew, StoreRefused, StoreUnavailable.
     """
+    fence.bind()
     outcome = yield from _take(fence, new_token, opening)
     assert isinstance(outcome, Taken | Busy)
     return outcome
@@ -98,45 +111,60 @@ def settle(fence: Fence, new_token: Callable[[int], str]) -> Protocol[Taken | Fo
 def _take(
     fence: Fence, new_token: Callable[[int], str], opening: Opening | None
 ) -> Protocol[Taken | Busy | Foreign | Gone]:
-    trouble: Exception | None = None
+    trouble: Exception = NotNow("it kept changing hands")
+    doubt = False
     for patience, pause in enumerate(PAUSES, start=1):
         try:
             look = yield from _look(fence, opening, patience)
             stop = _refuse(fence, look, opening)
             if stop is not None:
                 return stop
-            token = new_token(int(look.head.partition(".")[0]) + 1 if look.head else 1)
-            fence.issue(token)
-            replies = yield Packet(_claim_commands(fence, token, look, opening), held=True, patience=patience)
-            _raise_if_refused(fence, replies)
+            token = new_token(epoch_of(look.head or "") + 1)
+            outcome = yield from _claim(fence, token, look, opening, patience)
         except (NotSent, Lost, NotNow) as exc:
             trouble = exc
+            doubt = doubt or isinstance(exc, _InDoubt)
             yield Pause(pause)
             continue
-        outcome = executed(replies)
         if outcome is not None:
             return _finish(fence, token, look, outcome)
         # nil: somebody changed head or lease meanwhile; look again
-    if isinstance(trouble, Lost):
+    if doubt:
         raise CommitUnknown(
             f"run {fence.run_id!r}: the server went away while the run was being claimed, and {len(PAUSES)} tries "
             f"did not settle it ({trouble}). Nothing is lost: open the run again when the server is back.",
             run_id=fence.run_id,
         )
     raise StoreUnavailable(
-        f"run {fence.run_id!r}: the store cannot be reached, after {len(PAUSES)} tries: {trouble}. Nothing was paid "
-        "and nothing was written by this attempt to open it. Is the server up, and is the URL right?",
+        f"run {fence.run_id!r}: the store could not be asked for it in {len(PAUSES)} tries: {trouble}. Nothing was "
+        "paid and nothing was written by this attempt to open it. Is the server up, and is the URL right?",
         run_id=fence.run_id,
     )
 
 
+def _claim(
+    fence: Fence, token: str, look: _Look, opening: Opening | None, patience: int
+) -> Protocol[Sequence[Reply] | None]:
+    """EXEC's replies; ``None`` if what it watched has changed."""
+    fence.issue(token)
+    try:
+        replies = yield Packet(_claim_commands(fence, token, look, opening), held=True, patience=patience)
+    except Lost as exc:
+        raise _InDoubt(str(exc)) from exc
+    if isinstance(replies[-1], Refusal) and not nothing_applied(replies):
+        raise _InDoubt(str(telling(replies)))
+    _raise_if_refused(fence, replies)
+    return executed(replies)
+
+
 def _look(fence: Fence, opening: Opening | None, patience: int) -> Protocol[_Look]:
     keys = fence.keys
-    first = (("WATCH", keys.head), ("GET", keys.head), ("LLEN", keys.tokens), ("EXISTS", keys.tomb))
+    # In this order: a run that is made or deleted between two of these is not taken for one that lost its head.
+    first = (("LLEN", keys.tokens), ("WATCH", keys.head), ("GET", keys.head), ("EXISTS", keys.tomb))
     replies = yield Packet(first, held=True, patience=patience)
     _raise_if_refused(fence, replies)
-    _, head, tokens, tomb = replies
-    look = _Look(head.decode() if head else None, tokens > 0, tomb > 0)
+    tokens, _, head, tomb = replies
+    look = _Look(parse_head(fence.run_id, keys.head, head), tokens > 0, tomb > 0)
     if look.head is None or opening is None:
         return look
     lease = keys.lease(look.head)
@@ -169,13 +197,16 @@ def _refuse(fence: Fence, look: _Look, opening: Opening | None) -> Busy | Foreig
         return Foreign(look.head)
     if look.lease is None:
         return None
+    return busy(look.lease, look.ttl, opening.released)
+
+
+def busy(lease: bytes, ttl: float, released: Callable[[Holder], bool]) -> Busy | None:
+    """Who holds this lease, unless he has released it or is provably dead."""
     try:
-        holder = Holder.model_validate_json(look.lease)
+        holder = Holder.model_validate_json(lease)
     except ValidationError:
-        return Busy(None, look.ttl)
-    if opening.released(holder) or provably_dead(holder):
-        return None
-    return Busy(holder, look.ttl)
+        return Busy(None, ttl)
+    return None if released(holder) or provably_dead(holder) else Busy(holder, ttl)
 
 
 def _claim_commands(fence: Fence, token: str, look: _Look, opening: Opening | None) -> tuple[Command, ...]:

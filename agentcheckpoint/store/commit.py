@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
 
-from agentcheckpoint.core.models import Done, LogEntry, Logged
+from agentcheckpoint.core.models import Done, Logged, Rejected
 from agentcheckpoint.errors import (
-    CheckpointCorrupt,
+    AgentCheckpointError,
     CommitUnknown,
-    RunDeleted,
-    RunMisuse,
-    StoreError,
+    RunNotFound,
+    StoreRefused,
     StoreUnavailable,
 )
-from agentcheckpoint.store.claim import PAUSES, Foreign, Gone, Taken, settle
+from agentcheckpoint.store.claim import PAUSES, Foreign, Gone, settle
 from agentcheckpoint.store.effects import (
     Await,
     Command,
@@ -32,10 +30,18 @@ from agentcheckpoint.store.effects import (
     executed,
 )
 from agentcheckpoint.store.fence import Fence, Sent
-from agentcheckpoint.store.reading import find_entry, read_results
+from agentcheckpoint.store.loading import Loaded
+from agentcheckpoint.store.reading import read_results, snapshot, was_deleted
 from agentcheckpoint.store.refusals import PASSING, NotNow, refusal_error, telling
-
-Verdict: TypeAlias = Literal["committed", "moved", "went back", "foreign", "gone", "torn", "refused", "unknown"]
+from agentcheckpoint.store.upkeep import sweep
+from agentcheckpoint.store.verdicts import (
+    Verdict,
+    gone_error,
+    judge,
+    torn_error,
+    unavailable_error,
+    unsettled_error,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +69,21 @@ class Superseded:
     result: bytes
 
 
-class Unsettled(Exception):
-    """The server stayed away while this worker, or a sibling, tried to learn what a packet had done."""
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A commit to be made."""
+
+    fence: Fence
+    change: Change
+    line: str
+    new_token: Callable[[int], str]
+    step: str | None
+    same: Callable[[Done], bool] | None
 
 
-def commit_commands(fence: Fence, token: str, change: Change) -> tuple[Command, ...]:
-    """The packet: one round trip, nothing watched, the head read last."""
+def commit_commands(fence: Fence, token: str, change: Change, line: str) -> tuple[Command, ...]:
+    """The packet: one round trip, nothing watched, the head read last. ``line`` is the entry as it is stored."""
     keys = fence.keys
-    line = change.entry.model_dump_json(exclude_none=True)
     commands: list[Command] = [("MULTI",), ("RPUSH", keys.log(token), line)]
     if change.result is not None:
         commands.append(("HSET", keys.results(token), change.entry.id, change.result))
@@ -84,26 +97,6 @@ def commit_commands(fence: Fence, token: str, change: Change) -> tuple[Command, 
     else:
         commands.append(("SET", keys.lease(token), fence.holder, "PX", fence.ttl_ms))
     return (*commands, ("GET", keys.head), ("EXEC",))
-
-
-def judge(fence: Fence, token: str, replies: Sequence[Reply]) -> Verdict:
-    """What the replies to a commit packet of ``token`` mean: rule 1."""
-    outcome = executed(replies)
-    if outcome is None:
-        if replies[0] == b"OK" or all(isinstance(reply, Refusal) for reply in replies):
-            return "refused"
-        return "unknown"  # MULTI failed and what followed ran on its own
-    head = outcome[-1]
-    if isinstance(head, Refusal):
-        return "torn"
-    if head is None:
-        return "gone"
-    current: str = head.decode()
-    if current == token:
-        return "torn" if any(isinstance(reply, Refusal) for reply in outcome) else "committed"
-    if current in fence.issued:
-        return "moved" if fence.issued.index(current) > fence.issued.index(token) else "went back"
-    return "foreign"
 
 
 def commit(
@@ -126,165 +119,151 @@ def commit(
         same: whether a record of an heir is of the same step with the same inputs.
 
     Raises:
-        LeaseLost, RunDeleted, CommitUnknown, StoreUnavailable, StoreRefused, CheckpointsLost, CheckpointCorrupt.
+        LeaseLost, RunDeleted, CommitUnknown, StoreUnavailable, StoreRefused, CheckpointsLost, CheckpointCorrupt,
+        RunMisuse (in a forked child).
     """
+    line = change.entry.model_dump_json(exclude_none=True)
     try:
-        return (yield from _commit(fence, change, new_token, step, value, same))
-    except (StoreError, RunMisuse) as exc:
-        exc.step, exc.value = step, value
+        return (yield from _commit(_Job(fence, change, line, new_token, step, same)))
+    except AgentCheckpointError as exc:
+        exc.run_id, exc.step, exc.value = fence.run_id, step, value
         raise
 
 
-def _commit(
-    fence: Fence,
-    change: Change,
-    new_token: Callable[[int], str],
-    step: str | None,
-    value: object,
-    same: Callable[[Done], bool] | None,
-) -> Protocol[Committed | Superseded]:
+def _commit(job: _Job) -> Protocol[Committed | Superseded]:
+    fence, entry_id = job.fence, job.change.entry.id
     trouble: Exception | None = None
     for patience, pause in enumerate(PAUSES, start=1):
         while (settling := fence.settlement()) is not None:
             yield Await(settling)
-        fence.check()
-        sent = fence.send(result=change.result is not None)
+        fence.check_process()
+        if fence.heir is not None:  # a sibling or a renewal has met him: nothing more leaves under this token
+            return (yield from _look_at_heir(job, fence.heir, doubt=False))
+        sent = fence.send(result=job.change.result is not None)
         try:
-            replies: list[Reply] = yield Packet(commit_commands(fence, sent.token, change), patience=patience)
-        except NotSent as exc:
-            fence.withdraw(sent)
+            verdict, outcome = yield from _send(job, sent, patience)
+        except (NotSent, NotNow) as exc:
             trouble = exc
             yield Pause(pause)
             continue
-        except Lost as exc:
-            trouble = exc
-            verdict: Verdict = "unknown"
-            replies = []
-        else:
-            verdict = judge(fence, sent.token, replies)
-        outcome = (executed(replies) if replies else None) or []
         if verdict == "committed":
-            return _acknowledge(fence, sent, change, outcome)
-        if verdict == "refused":
-            fence.withdraw(sent)
-            why = telling(replies) if any(isinstance(r, Refusal) for r in replies) else Refusal("", "EXEC gave nil")
-            if why.code not in PASSING:
-                raise refusal_error(fence.run_id, why, step=step, value=value)
-            trouble = NotNow(str(why))
-            yield Pause(pause)
-        elif verdict == "torn":
-            raise _torn(fence, step, outcome)
-        elif verdict == "gone":
-            raise _gone(fence, step, value)
-        elif verdict == "foreign":
-            return (yield from _look_at_heir(fence, change, outcome[-1].decode(), step, value, same))
-        else:  # moved, went back, unknown: a complete load under a newer token of our own tells
-            try:
-                found = yield from _settle(fence, sent.token, change, new_token)
-            except Unsettled as exc:
-                raise _gave_up(fence, exc, step, value) from exc
-            if isinstance(found, Foreign):
-                return (yield from _look_at_heir(fence, change, found.head, step, value, same))
-            if isinstance(found, Gone):
-                raise _gone(fence, step, value)
-            if found:
+            if fence.acknowledge(sent, entry_id, outcome[0], outcome[2] if job.change.result is not None else None):
                 return Committed()
-    raise _gave_up(fence, trouble, step, value)
+        elif verdict == "torn":
+            raise torn_error(fence, job.step, outcome)
+        elif verdict == "gone":
+            raise (yield from _gone(job))
+        elif verdict == "foreign":
+            return (yield from _look_at_heir(job, outcome[-1].decode(), doubt=False))
+        # else moved, went back, unknown: a complete load under a newer token of our own tells
+        unjudged = verdict == "committed"  # a sibling has claimed meanwhile, and did not find it
+        token = fence.token if unjudged else sent.token
+        found = yield from _settle(job, token, doubt=unjudged or verdict == "unknown")
+        if found is not None:
+            return found
+        trouble = NotNow("each time it was found not to be applied")
+    raise unavailable_error(fence, job.step, trouble)
 
 
-def _acknowledge(fence: Fence, sent: Sent, change: Change, outcome: Sequence[Reply]) -> Committed:
-    fence.acknowledge(sent, change.entry.id, outcome[0], outcome[2] if change.result is not None else None)
-    return Committed()
+def _send(job: _Job, sent: Sent, patience: int) -> Protocol[tuple[Verdict, Sequence[Reply]]]:
+    """The verdict, and EXEC's replies if it came to that.
+
+    Raises:
+        NotSent, NotNow: nothing was applied, and another try may do.
+        StoreRefused: nothing was applied.
+    """
+    fence = job.fence
+    try:
+        replies = yield Packet(commit_commands(fence, sent.token, job.change, job.line), patience=patience)
+    except (NotSent, StoreRefused):
+        fence.withdraw(sent)
+        raise
+    except Lost:
+        return "unknown", ()
+    verdict = judge(fence, sent.token, replies)
+    if verdict == "refused":
+        fence.withdraw(sent)
+        why = telling(replies) if isinstance(replies[-1], Refusal) else Refusal("", "EXEC gave nil")
+        if why.code in PASSING:
+            raise NotNow(str(why))
+        raise refusal_error(fence.run_id, why, step=job.step)
+    return verdict, executed(replies) or ()
 
 
-def _settle(
-    fence: Fence, token: str, change: Change, new_token: Callable[[int], str]
-) -> Protocol[bool | Foreign | Gone]:
-    """Whether the change, sent under ``token``, was applied. One claim serves all siblings."""
+def _settle(job: _Job, token: str, *, doubt: bool) -> Protocol[Committed | Superseded | None]:
+    """What became of the change that was sent under ``token``; ``None``: it was not applied, and never will be.
+
+    One claim serves all siblings. Without ``doubt`` it is known already not to have been applied.
+    """
+    fence = job.fence
     while fence.token == token:
+        fence.check_process()
+        if fence.heir is not None:  # a sibling's settlement has met him
+            return (yield from _look_at_heir(job, fence.heir, doubt=doubt))
         settling = fence.begin_settlement(token)
         if settling is None:
             other = fence.settlement()
             failed = (yield Await(other)) if other is not None else None
             if failed is not None:
-                raise Unsettled(str(failed))
-            fence.check()
+                raise unsettled_error(fence, job.step, failed, doubt=doubt)
             continue
         error: Exception | None = None
         try:
-            outcome = yield from settle(fence, new_token)
-        except (CommitUnknown, StoreUnavailable) as exc:
+            outcome = yield from settle(fence, job.new_token)
+        except (CommitUnknown, StoreUnavailable, StoreRefused) as exc:
             error = exc
-            raise Unsettled(str(exc)) from exc
+            raise unsettled_error(fence, job.step, exc, doubt=doubt) from exc
         finally:
             fence.end_settlement(settling, error)
-        if not isinstance(outcome, Taken):
-            return outcome
-    return change.entry.id in fence.committed
+        if isinstance(outcome, Foreign):
+            return (yield from _look_at_heir(job, outcome.head, doubt=doubt))
+        if isinstance(outcome, Gone):
+            raise (yield from _gone(job))
+    return Committed() if job.change.entry.id in fence.committed else None
 
 
-def _look_at_heir(
-    fence: Fence,
-    change: Change,
-    heir: str,
-    step: str | None,
-    value: object,
-    same: Callable[[Done], bool] | None,
-) -> Protocol[Committed | Superseded]:
-    """Another worker is current. Our packet may have come before its claim; or it has done the step itself."""
+def _look_at_heir(job: _Job, heir: str, *, doubt: bool) -> Protocol[Committed | Superseded]:
+    """Another worker is current. Our packet may have come before its claim; or it has done the step itself.
+
+    Raises:
+        LeaseLost: neither.
+        CommitUnknown: there was doubt, and the heir's log cannot be read.
+    """
+    fence = job.fence
     fence.heir = heir
-    fence.doubtful = True
-
-    def wanted(entry: LogEntry) -> bool:
-        if entry.id == change.entry.id:
-            return True
-        return same is not None and isinstance(entry, Done) and same(entry)
-
-    found = yield from find_entry(fence, wanted)
-    if found is None:
-        raise fence.lost_to(heir, step=step, value=value)
-    token, entry = found
-    if entry.id == change.entry.id:
-        return Committed()
-    assert isinstance(entry, Done)
-    results = yield from read_results(fence, token, (entry.id,))
-    return Superseded(entry, results[entry.id])
-
-
-def _torn(fence: Fence, step: str | None, outcome: Sequence[Reply]) -> CheckpointCorrupt:
-    errors = "; ".join(str(reply) for reply in outcome if isinstance(reply, Refusal))
-    return CheckpointCorrupt(
-        f"run {fence.run_id!r}{f', step {step!r}' if step else ''}: a commit was applied in part: {errors}. A key of "
-        "the run is not of the type that agentcheckpoint writes, so it does not count. Look at the run's keys "
-        f"({fence.keys.head}): another program has written there.",
-        run_id=fence.run_id,
-    )
+    outcome: Committed | Superseded | None = None
+    try:
+        loaded = yield from snapshot(fence)
+        doubt = False
+        if job.change.entry.id in loaded.ids:
+            outcome = Committed()
+        elif (theirs := _same_step(loaded, job.same)) is not None:
+            results = yield from read_results(fence, loaded.token, (theirs.id,))
+            outcome = Superseded(theirs, results[theirs.id])
+    except RunNotFound:
+        raise (yield from _gone(job)) from None
+    except StoreUnavailable as exc:
+        if doubt:
+            raise unsettled_error(fence, job.step, exc, doubt=True) from exc
+    yield from sweep(fence)
+    if outcome is None:
+        raise fence.lost_to(heir, step=job.step)
+    return outcome
 
 
-def _gone(fence: Fence, step: str | None, value: object) -> RunDeleted:
-    return RunDeleted(
-        f"run {fence.run_id!r}{f', step {step!r}' if step else ''}: the run was deleted while this worker was at it. "
-        "Nothing was written. Stop here.",
-        run_id=fence.run_id,
-        step=step,
-        value=value,
-    )
+def _same_step(loaded: Loaded, same: Callable[[Done], bool] | None) -> Done | None:
+    """The heir's record of the step, unless he has rejected it since."""
+    rejected = {entry.target for entry in loaded.entries if isinstance(entry, Rejected)}
+    for entry in reversed(loaded.entries):
+        if same is not None and isinstance(entry, Done) and entry.id not in rejected and same(entry):
+            return entry
+    return None
 
 
-def _gave_up(fence: Fence, trouble: Exception | None, step: str | None, value: object) -> StoreError:
-    where = f"run {fence.run_id!r}{f', step {step!r}' if step else ''}"
-    if isinstance(trouble, NotSent | NotNow):
-        return StoreUnavailable(
-            f"{where}: the store could not take the commit in {len(PAUSES)} tries: {trouble}. It was not applied; the "
-            "step's result is in this error's `value`. Open the run again when the server is back.",
-            run_id=fence.run_id,
-            step=step,
-            value=value,
-        )
-    return CommitUnknown(
-        f"{where}: the server went away before it said whether the commit was applied, {len(PAUSES)} times: {trouble}. "
-        "The step's result is in this error's `value`. Opening the run again settles whether it is stored.",
-        run_id=fence.run_id,
-        step=step,
-        value=value,
-    )
+def _gone(job: _Job) -> Protocol[AgentCheckpointError]:
+    """The error for a run that has no head: it was deleted, or the store has lost it."""
+    fence = job.fence
+    deleted = yield from was_deleted(fence)
+    if deleted:
+        yield from sweep(fence)
+    return gone_error(fence, job.step, deleted=deleted)

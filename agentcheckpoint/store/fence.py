@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from agentcheckpoint.errors import CheckpointsLost, LeaseLost, RunMisuse
-from agentcheckpoint.store.keys import RunKeys
+from agentcheckpoint.store.keys import RunKeys, epoch_of
 
 
 @dataclass(slots=True)
@@ -29,10 +29,14 @@ class Count:
         self.under_way += 1
         return self.loaded + self.acknowledged + 1
 
+    @property
+    def most(self) -> int:
+        """The greatest length that can be true now."""
+        return self.loaded + self.acknowledged + self.under_way
+
     def agrees(self, n: object, least: int) -> bool:
         """Whether the length ``n`` can be true."""
-        most = self.loaded + self.acknowledged + self.under_way
-        return isinstance(n, int) and least <= n <= most and n not in self.seen
+        return isinstance(n, int) and least <= n <= self.most and n not in self.seen
 
     def acknowledge(self, n: int) -> None:
         self.under_way -= 1
@@ -80,26 +84,36 @@ class Fence:
     # -- rights ---------------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Raises if this process may not write: it lost the run, or it is a fork of the one that claimed it."""
+        """Raises if this worker may not write: it lost the run, or it is a fork of the one that claimed it."""
+        self.check_process()
+        if self.heir is not None:
+            raise self.lost_to(self.heir)
+
+    def check_process(self) -> None:
+        """Raises if this process is a fork of the one that claimed the run."""
         if os.getpid() != self.pid:
             raise RunMisuse(
                 f"run {self.run_id!r}: it was opened in process {self.pid} and is used in its fork {os.getpid()}. "
                 "A forked child has no right to its parent's run: open the run in the child.",
                 run_id=self.run_id,
             )
-        if self.heir is not None:
-            raise self.lost_to(self.heir)
 
     def lost_to(self, heir: str, *, step: str | None = None, value: object = None) -> LeaseLost:
         """The error to raise when ``heir`` is the current token."""
+        back = epoch_of(heir) <= epoch_of(self.token)  # an heir of this worker's claim would have a greater one
         return LeaseLost(
             f"run {self.run_id!r}{f', step {step!r}' if step else ''}: another worker has taken it over (token "
             f"{heir}, this worker had {self.token}). Nothing was written. Stop here: the other worker goes on with "
-            "it; what this one paid is booked as wasted.",
+            "it; what this one paid is booked as wasted."
+            f"{' The server has forgotten that this worker claimed the run: it was rolled back.' if back else ''}",
             run_id=self.run_id,
             step=step,
             value=value,
         )
+
+    def bind(self) -> None:
+        """Binds the right to the process that claims: a forked child has none."""
+        self.pid = os.getpid()
 
     def issue(self, token: str) -> None:
         """Note a token before it is sent anywhere: it may become current without our hearing of it."""
@@ -107,16 +121,20 @@ class Fence:
             self.issued.append(token)
 
     def loaded(self, token: str, log: int, results: int, ids: set[str]) -> None:
-        """Take over the token of a claim whose complete load is known."""
-        missing = self.committed - ids
-        if missing:
-            raise CheckpointsLost(
-                f"run {self.run_id!r}: the store no longer has {len(missing)} checkpoint(s) that it acknowledged to "
-                "this worker. It was rolled back, or restarted without durable persistence. What the results cost is "
-                "still in this process; open the run again to go on with what is left.",
-                run_id=self.run_id,
-            )
-        with self.lock:
+        """Take over the token of a claim whose complete load is known.
+
+        Raises:
+            CheckpointsLost: something is missing there that this worker knows to be committed.
+        """
+        with self.lock:  # a sibling's commit may be acknowledged in another thread at this moment
+            missing = self.committed - ids
+            if missing:
+                raise CheckpointsLost(
+                    f"run {self.run_id!r}: the store no longer has {len(missing)} checkpoint(s) that it acknowledged "
+                    "to this worker. It was rolled back, or restarted without durable persistence. What the results "
+                    "cost is still in this process; open the run again to go on with what is left.",
+                    run_id=self.run_id,
+                )
             self.token = token
             self.committed = ids
             self._log = Count(loaded=log)
@@ -138,24 +156,29 @@ class Fence:
                 if sent.results_least is not None:
                     self._results.withdraw()
 
-    def acknowledge(self, sent: Sent, entry_id: str, log: object, results: object) -> None:
-        """It was applied under the current token: check the lengths it was answered with, and count it.
+    def acknowledge(self, sent: Sent, entry_id: str, log: object, results: object) -> bool:
+        """It was applied under the head of that moment: check the lengths it was answered with, and count it.
+
+        Returns:
+            ``False`` if a sibling has claimed since, and its load did not show the entry: only another load can tell.
 
         Raises:
             CheckpointsLost: the lengths contradict what this worker knows to be stored.
         """
         with self.lock:
+            known = entry_id in self.committed
             self.committed.add(entry_id)
             if sent.token != self.token:
-                return  # a sibling has claimed since; its complete load has judged
+                return known
             good = self._log.agrees(log, sent.log_least)
             if sent.results_least is not None:
                 good = good and self._results.agrees(results, sent.results_least)
             if not good:
                 raise CheckpointsLost(
-                    f"run {self.run_id!r}: the store has lost data: after this commit its log should hold at least "
-                    f"{sent.log_least} entries and it holds {log!r} (results: {results!r}). It was evicted, rolled "
-                    "back or deleted by somebody else. Check maxmemory-policy (noeviction) and persistence.",
+                    f"run {self.run_id!r}: after this commit its log should hold {sent.log_least} to "
+                    f"{self._log.most} entries and it holds {log!r} (results: {results!r}). Data was lost (evicted, "
+                    "rolled back or deleted by somebody else), or another program writes there. Check "
+                    "maxmemory-policy (noeviction), persistence, and who uses the keys 'ac:*'.",
                     run_id=self.run_id,
                 )
             assert isinstance(log, int)
@@ -163,6 +186,7 @@ class Fence:
             if sent.results_least is not None:
                 assert isinstance(results, int)
                 self._results.acknowledge(results)
+            return True
 
     # -- settlements ----------------------------------------------------------------------------------------------
 

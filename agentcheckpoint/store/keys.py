@@ -15,9 +15,22 @@ worker whose token is no longer current writes into names that nothing points to
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 BIRTH = "@"
+
+_TOKEN = re.compile(r"[0-9]{1,15}\.[0-9A-Za-z]{1,64}")
+
+
+def is_token(text: str) -> bool:
+    """Whether this is a fencing token, ``epoch.nonce``."""
+    return _TOKEN.fullmatch(text) is not None
+
+
+def epoch_of(token: str) -> int:
+    """The epoch of a fencing token; 0 if there is none yet."""
+    return int(token.partition(".")[0] or 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pydantic_core import from_json
 from agentcheckpoint.core.models import SCHEMA, Birth, Closed, Done, LedgerEntry, LogEntry
 from agentcheckpoint.errors import CheckpointCorrupt, CheckpointsLost, SchemaTooNew, StoreError
 from agentcheckpoint.store.effects import Command, Refusal, Reply
-from agentcheckpoint.store.keys import BIRTH, RunKeys
+from agentcheckpoint.store.keys import BIRTH, RunKeys, is_token
 
 _LOG_ENTRY: TypeAdapter[LogEntry] = TypeAdapter(LogEntry)
 LOAD_REPLIES = 7
@@ -91,6 +91,20 @@ def parse_entry(run_id: str, key: str, index: int, line: object) -> LogEntry:
     if entry.v > SCHEMA:
         raise _too_new(run_id, where, entry.v)
     return entry
+
+
+def parse_head(run_id: str, key: str, reply: Reply) -> str | None:
+    """The token that the head names; ``None`` if there is no head.
+
+    Raises:
+        CheckpointCorrupt: something else stands there.
+    """
+    if reply is None:
+        return None
+    text = reply.decode("ascii", "replace") if isinstance(reply, bytes) else ""
+    if not is_token(text):
+        raise corrupt(run_id, key, "it is no fencing token")
+    return text
 
 
 def corrupt(run_id: str, where: str, why: str) -> CheckpointCorrupt:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol as Interface
 
-from agentcheckpoint.core.models import LogEntry
 from agentcheckpoint.errors import CheckpointsLost, RunNotFound, StoreUnavailable
 from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply, T, executed
 from agentcheckpoint.store.keys import RunKeys
-from agentcheckpoint.store.loading import Loaded, load_commands, lost_head, parse_load
+from agentcheckpoint.store.loading import Loaded, corrupt, load_commands, lost_head, parse_head, parse_load
 from agentcheckpoint.store.refusals import NotNow, raise_refusal
 
 PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
@@ -38,21 +37,12 @@ def snapshot(address: Address) -> Protocol[Loaded]:
         CheckpointsLost, CheckpointCorrupt, SchemaTooNew, StoreRefused, StoreUnavailable.
     """
 
-    def read() -> Protocol[Loaded]:
-        head = yield from _head(address)
-        replies = yield from _under(address, head, load_commands(address.keys, head))
+    def read(patience: int) -> Protocol[Loaded]:
+        head = yield from _head(address, patience)
+        replies = yield from _under(address, head, load_commands(address.keys, head), patience)
         return parse_load(address.keys, address.namespace, address.run_id, head, replies)
 
     return (yield from _trying(address, read))
-
-
-def find_entry(address: Address, wanted: Callable[[LogEntry], bool]) -> Protocol[tuple[str, LogEntry] | None]:
-    """The last entry of the current log that is wanted, with the token that it was read under."""
-    loaded = yield from snapshot(address)
-    for entry in reversed(loaded.entries):
-        if wanted(entry):
-            return loaded.token, entry
-    return None
 
 
 def read_results(address: Address, token: str, ids: Iterable[str]) -> Protocol[dict[str, bytes]]:
@@ -62,20 +52,24 @@ def read_results(address: Address, token: str, ids: Iterable[str]) -> Protocol[d
     recorded once is never changed.
 
     Raises:
+        RunNotFound: the run was deleted.
         CheckpointsLost: one of them is not there.
+        CheckpointCorrupt, StoreRefused, StoreUnavailable.
     """
     wanted = tuple(ids)
     here = token
 
-    def read() -> Protocol[dict[str, bytes]]:
+    def read(patience: int) -> Protocol[dict[str, bytes]]:
         nonlocal here
+        name = address.keys.results(here)
+        commands: tuple[Command, ...] = (("HMGET", name, *wanted), ("GET", address.keys.head))
         try:
-            values, _ = yield from _under(
-                address, here, (("HMGET", address.keys.results(here), *wanted), ("GET", address.keys.head))
-            )
+            values, _ = yield from _under(address, here, commands, patience)
         except _Moved:
-            here = yield from _head(address)
+            here = yield from _head(address, patience)
             raise
+        if isinstance(values, Refusal):
+            raise corrupt(address.run_id, name, f"the server answered {values}")
         for entry_id, data in zip(wanted, values, strict=True):
             if not isinstance(data, bytes):
                 raise CheckpointsLost(
@@ -88,14 +82,24 @@ def read_results(address: Address, token: str, ids: Iterable[str]) -> Protocol[d
     return (yield from _trying(address, read))
 
 
-def _head(address: Address) -> Protocol[str]:
+def was_deleted(address: Address) -> Protocol[bool]:
+    """Whether the run's tombstone is there."""
+
+    def read(patience: int) -> Protocol[bool]:
+        (tomb,) = yield from _plain(address, (("EXISTS", address.keys.tomb),), patience)
+        return bool(tomb)
+
+    return (yield from _trying(address, read))
+
+
+def _head(address: Address, patience: int) -> Protocol[str]:
     keys = address.keys
-    replies = yield Packet((("GET", keys.head), ("LLEN", keys.tokens), ("EXISTS", keys.tomb)))
-    if any(isinstance(reply, Refusal) for reply in replies):
-        raise_refusal(address.run_id, replies)
-    head, tokens, tomb = replies
+    # In this order: a run that is made or deleted between two of these is not taken for one that lost its head.
+    questions = (("LLEN", keys.tokens), ("GET", keys.head), ("EXISTS", keys.tomb))
+    tokens, reply, tomb = yield from _plain(address, questions, patience)
+    head = parse_head(address.run_id, keys.head, reply)
     if head is not None:
-        return head.decode()  # type: ignore[no-any-return]
+        return head
     if tokens and not tomb:
         raise lost_head(address.run_id, keys.head)
     raise RunNotFound(
@@ -105,28 +109,34 @@ def _head(address: Address) -> Protocol[str]:
     )
 
 
-def _under(address: Address, token: str, commands: tuple[Command, ...]) -> Protocol[Sequence[Reply]]:
+def _plain(address: Address, commands: tuple[Command, ...], patience: int) -> Protocol[list[Reply]]:
+    replies: list[Reply] = yield Packet(commands, patience=patience)
+    if any(isinstance(reply, Refusal) for reply in replies):
+        raise_refusal(address.run_id, replies)
+    return replies
+
+
+def _under(address: Address, token: str, commands: tuple[Command, ...], patience: int) -> Protocol[Sequence[Reply]]:
     """The replies of ``commands``, the last of which reads the head, if that still is ``token``."""
-    replies = yield Packet((("MULTI",), *commands, ("EXEC",)))
+    replies = yield Packet((("MULTI",), *commands, ("EXEC",)), patience=patience)
     outcome = executed(replies)
     if outcome is None:
         raise_refusal(address.run_id, replies)
     if outcome[-1] != token.encode():
-        raise _Moved
+        raise _Moved("it kept changing hands")
     return outcome
 
 
-def _trying(address: Address, read: Callable[[], Protocol[T]]) -> Protocol[T]:
+def _trying(address: Address, read: Callable[[int], Protocol[T]]) -> Protocol[T]:
     trouble: Exception | None = None
-    for pause in PAUSES:
+    for patience, pause in enumerate(PAUSES, start=1):
         try:
-            return (yield from read())
+            return (yield from read(patience))
         except _Moved as exc:
             trouble = exc
         except (NotSent, Lost, NotNow) as exc:
             trouble = exc
             yield Pause(pause)
     raise StoreUnavailable(
-        f"run {address.run_id!r}: it could not be read in {len(PAUSES)} tries: {trouble or 'it kept moving'}.",
-        run_id=address.run_id,
+        f"run {address.run_id!r}: it could not be read in {len(PAUSES)} tries: {trouble}.", run_id=address.run_id
     )

@@ -28,14 +28,20 @@ class NotNow(Exception):
     """The server refused for a reason that passes; nothing was applied."""
 
 
+def nothing_applied(replies: Sequence[Reply]) -> bool:
+    """Whether a MULTI/EXEC packet whose EXEC gave no array did nothing: not so if MULTI alone failed, and what
+    followed ran on its own."""
+    return replies[0] == b"OK" or all(isinstance(reply, Refusal) for reply in replies)
+
+
 def telling(replies: Sequence[Reply]) -> Refusal:
     """The refusal that says why: EXECABORT only says that there was one."""
     reasons = [reply for reply in replies if isinstance(reply, Refusal)]
     why = next((reply for reply in reasons if reply.code != "EXECABORT"), reasons[0])
-    if why.code == "EXECABORT":  # a refusal that came only at EXEC is quoted in its text
-        for code in ADVICE:
-            if code in why.text:
-                return Refusal(code, why.text)
+    _, quoting, quoted = why.text.partition("because of: ")
+    if why.code == "EXECABORT" and quoting:  # a refusal that came only at EXEC
+        code, _, text = quoted.partition(" ")
+        return Refusal(code, text)
     return why
 
 

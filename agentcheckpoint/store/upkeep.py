@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 
 from agentcheckpoint.core.models import LedgerEntry
 from agentcheckpoint.errors import RunNotFound, StoreUnavailable
-from agentcheckpoint.store.claim import PAUSES, Busy
-from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal
+from agentcheckpoint.store.claim import PAUSES, Busy, busy
+from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply
 from agentcheckpoint.store.fence import Fence
-from agentcheckpoint.store.holder import Holder, provably_dead
+from agentcheckpoint.store.holder import Holder
 from agentcheckpoint.store.keys import RunKeys
+from agentcheckpoint.store.loading import parse_head
 from agentcheckpoint.store.reading import Address
-from agentcheckpoint.store.refusals import raise_refusal
+from agentcheckpoint.store.refusals import NotNow, raise_refusal
 
 
 def renew(fence: Fence) -> Protocol[None]:
@@ -25,7 +26,7 @@ def renew(fence: Fence) -> Protocol[None]:
         return
     outcome = replies[-1]
     if isinstance(outcome, list) and isinstance(outcome[-1], bytes):
-        head = outcome[-1].decode()
+        head = parse_head(fence.run_id, keys.head, outcome[-1])
         if head not in fence.issued:
             fence.heir = head
 
@@ -49,17 +50,18 @@ def book_waste(address: Address, entries: Iterable[LedgerEntry]) -> Protocol[Non
     if not lines:
         return
     commands = tuple(("HSETNX", address.keys.waste, entry_id, line) for entry_id, line in lines)
-    for pause in PAUSES:
+    trouble: Exception | None = None
+    for patience, pause in enumerate(PAUSES, start=1):
         try:
-            replies = yield Packet(commands)
-        except (NotSent, Lost):
+            replies = yield Packet(commands, patience=patience)
+            if any(isinstance(reply, Refusal) for reply in replies):
+                raise_refusal(address.run_id, replies)
+            return
+        except (NotSent, Lost, NotNow) as exc:
+            trouble = exc
             yield Pause(pause)
-            continue
-        if any(isinstance(reply, Refusal) for reply in replies):
-            raise_refusal(address.run_id, replies)
-        return
     raise StoreUnavailable(
-        f"run {address.run_id!r}: {len(lines)} paid attempt(s) could not be booked as wasted; the store is away.",
+        f"run {address.run_id!r}: {len(lines)} paid attempt(s) could not be booked as wasted: {trouble}.",
         run_id=address.run_id,
     )
 
@@ -68,15 +70,15 @@ def sweep(fence: Fence) -> Protocol[int]:
     """Deletes what this worker's late packets wrote under tokens that are no longer current; returns how many names.
 
     The tokens are listed before head is read, and head is watched: a failover to a lagging replica can bring an old
-    head back, and then an orphan is no orphan.
+    head back, and then an orphan is no orphan. Where head is missing, only a tombstone tells that nothing is left.
     """
-    keys = fence.keys
+    keys, mine = fence.keys, tuple(fence.issued)
     try:
-        head = (yield Packet((("WATCH", keys.head), ("GET", keys.head)), held=True))[1]
-        if not isinstance(head, bytes):
+        look = yield Packet((("WATCH", keys.head), ("GET", keys.head), ("EXISTS", keys.tomb)), held=True)
+        _, head, tomb = look
+        if not isinstance(head, bytes) and (head is not None or tomb != 1):
             return 0
-        dead = [token for token in fence.issued if token != head.decode()]
-        names = [name for token in dead for name in (*keys.data(token), keys.lease(token))]
+        names = _names(keys, [token for token in mine if token.encode() != head])
         if not names:
             return 0
         replies = yield Packet((("MULTI",), ("DEL", *names), ("EXEC",)), held=True)
@@ -94,39 +96,57 @@ def delete_run(address: Address, stamp_ms: int, released: Callable[[Holder], boo
 
     Raises:
         RunNotFound: there is no such run.
+        CheckpointCorrupt: its head or its lease is not what this library writes.
         StoreRefused, StoreUnavailable.
     """
-    keys: RunKeys = address.keys
-    for pause in PAUSES:
+    trouble: Exception = NotNow("it kept changing hands")
+    for patience, pause in enumerate(PAUSES, start=1):
         try:
-            look = yield Packet((("LRANGE", keys.tokens, 0, -1), ("WATCH", keys.head), ("GET", keys.head)), held=True)
-            if any(isinstance(reply, Refusal) for reply in look):
-                raise_refusal(address.run_id, look)
-            tokens, _, head = look
-            if head is None and not tokens:
-                raise RunNotFound(f"run {address.run_id!r}: there is no such run to delete.", run_id=address.run_id)
-            if head is not None:
-                lease = keys.lease(head.decode())
-                _, holder, ttl = yield Packet((("WATCH", lease), ("GET", lease), ("PTTL", lease)), held=True)
-                if isinstance(holder, bytes):
-                    who = Holder.model_validate_json(holder)
-                    if not released(who) and not provably_dead(who):
-                        return Busy(who, max(ttl, 0) / 1000)
-            names = [name for t in tokens for name in (*keys.data(t.decode()), keys.lease(t.decode()))]
-            packet = (
-                ("MULTI",),
-                ("SET", keys.tomb, stamp_ms),
-                ("DEL", keys.head, keys.tokens, keys.waste, *names),
-                ("EXEC",),
-            )
-            replies = yield Packet(packet, held=True)
-        except (NotSent, Lost):
+            outcome = yield from _delete(address, str(stamp_ms).encode(), released, patience)
+        except (NotSent, Lost, NotNow) as exc:
+            trouble = exc
             yield Pause(pause)
             continue
-        if isinstance(replies[-1], list):
-            return None
-        if any(isinstance(reply, Refusal) for reply in replies):
-            raise_refusal(address.run_id, replies)
+        if outcome is not False:
+            return outcome if isinstance(outcome, Busy) else None
     raise StoreUnavailable(
-        f"run {address.run_id!r}: it could not be deleted; the store is away.", run_id=address.run_id
+        f"run {address.run_id!r}: it could not be deleted in {len(PAUSES)} tries: {trouble}.", run_id=address.run_id
     )
+
+
+def _delete(address: Address, stamp: bytes, released: Callable[[Holder], bool], patience: int) -> Protocol[Busy | bool]:
+    """Whether it is deleted; ``False``: head or lease changed meanwhile."""
+    keys = address.keys
+    look = (("LRANGE", keys.tokens, 0, -1), ("WATCH", keys.head), ("GET", keys.head), ("GET", keys.tomb))
+    tokens, _, reply, tomb = yield from _asked(address, look, patience)
+    head = parse_head(address.run_id, keys.head, reply)
+    if head is None and not tokens:
+        if tomb == stamp:
+            return True  # by this very call: only its reply was lost
+        raise RunNotFound(f"run {address.run_id!r}: there is no such run to delete.", run_id=address.run_id)
+    left = {token.decode() for token in tokens}
+    if head is not None:
+        left.add(head)  # a claim may have come after the list was read
+        lease = keys.lease(head)
+        _, held, ttl = yield from _asked(address, (("WATCH", lease), ("GET", lease), ("PTTL", lease)), patience)
+        who = None if held is None else busy(held, max(ttl, 0) / 1000, released)
+        if who is not None:
+            return who
+    names = (keys.head, keys.tokens, keys.waste, *_names(keys, left))
+    commands: tuple[Command, ...] = (("MULTI",), ("SET", keys.tomb, stamp), ("DEL", *names), ("EXEC",))
+    replies = yield Packet(commands, held=True, patience=patience)
+    if isinstance(replies[-1], Refusal):
+        raise_refusal(address.run_id, replies)
+    return isinstance(replies[-1], list)
+
+
+def _asked(address: Address, commands: tuple[Command, ...], patience: int) -> Protocol[list[Reply]]:
+    replies: list[Reply] = yield Packet(commands, held=True, patience=patience)
+    if any(isinstance(reply, Refusal) for reply in replies):
+        raise_refusal(address.run_id, replies)
+    return replies
+
+
+def _names(keys: RunKeys, tokens: Iterable[str]) -> tuple[str, ...]:
+    """The keys that tokens may have left."""
+    return tuple(name for token in tokens for name in (*keys.data(token), keys.lease(token)))

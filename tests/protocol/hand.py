@@ -62,6 +62,15 @@ class Hand:
         return self.reply(b"OK", *[b"QUEUED"] * (len(self.commands) - 2), list(inside))
 
 
+def swept(hand: Hand, head: bytes | None = b"2.heir") -> Hand:
+    """Answers the sweep by which a worker that was replaced takes away what it wrote to dead names."""
+    assert hand.words == ["WATCH", "GET", "EXISTS"]
+    hand.reply(b"OK", head, int(head is None))
+    assert hand.words == ["MULTI", "DEL", "EXEC"] and hand.effect.held
+    assert not any(f":{head.decode()}:" in str(name) for name in hand.commands[1]) if head else True
+    return hand.executed(2)
+
+
 def tokens() -> Any:
     """Makes tokens that a test can foresee: 1.t1, 2.t2, ..."""
     made = iter(range(1, 1000))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hand import ABORT, REFUSED, Hand, a_load, change, done, fence, tokens
+from hand import ABORT, REFUSED, Hand, a_load, change, done, fence, swept, tokens
 
 from agentcheckpoint.errors import (
     CheckpointCorrupt,
@@ -20,7 +20,7 @@ from agentcheckpoint.errors import (
 from agentcheckpoint.store.commit import PAUSES, Committed, Superseded, commit
 from agentcheckpoint.store.effects import Await, Lost, NotSent, Refusal
 
-SETTLE = ["WATCH", "GET", "LLEN", "EXISTS"]
+SETTLE = ["LLEN", "WATCH", "GET", "EXISTS"]
 
 
 def same(entry: Any) -> bool:
@@ -34,7 +34,7 @@ def begin(mine: Any, **options: Any) -> Hand:
 def settle(hand: Hand, head: str, *entries: Any, token: str = "2.t1") -> Hand:
     """Answers a claim by which the worker settles its doubts."""
     assert hand.words == SETTLE
-    hand.reply(b"OK", head.encode(), 1, 0)
+    hand.reply(1, b"OK", head.encode(), 0)
     assert hand.words[:2] == ["MULTI", "SET"] and hand.commands[1][2] == token
     return hand.executed(*[b"OK"] * (len(hand.commands) - 2 - 7), *a_load(token, *entries))
 
@@ -77,9 +77,10 @@ def test_an_older_token_of_its_own_means_the_server_went_back_and_it_claims_afre
 def test_a_foreign_head_without_the_step_is_a_lost_lease_that_carries_what_was_paid() -> None:
     mine = fence()
     hand = begin(mine, same=same).executed(1, 1, 1, b"OK", b"2.heir")
-    hand.reply(b"2.heir", 2, 0)
+    hand.reply(2, b"2.heir", 0)
+    hand.executed(*a_load("2.heir"))
     with pytest.raises(LeaseLost) as caught:
-        hand.executed(*a_load("2.heir"))
+        swept(hand)
     assert (caught.value.value, caught.value.step, mine.heir) == ("paid", "s", "2.heir")
     with pytest.raises(LeaseLost):
         mine.check()
@@ -87,21 +88,27 @@ def test_a_foreign_head_without_the_step_is_a_lost_lease_that_carries_what_was_p
 
 def test_a_foreign_head_with_the_same_step_gives_the_heirs_result() -> None:
     hand = begin(fence(), same=same).executed(1, 1, 1, b"OK", b"2.heir")
-    hand.reply(b"2.heir", 2, 0).executed(*a_load("2.heir", done("theirs")))
+    hand.reply(2, b"2.heir", 0).executed(*a_load("2.heir", done("theirs")))
     assert hand.commands[1] == ("HMGET", "ac:{tag}:2.heir:results", "theirs")
-    hand.executed([b"their result"], b"2.heir")
+    swept(hand.executed([b"their result"], b"2.heir"))
     assert hand.outcome == Superseded(done("theirs"), b"their result")
 
 
 def test_a_foreign_head_whose_log_has_our_own_record_is_committed() -> None:
     hand = begin(fence(), same=same).executed(1, 1, 1, b"OK", b"2.heir")
-    assert hand.reply(b"2.heir", 2, 0).executed(*a_load("2.heir", done("e1"))).outcome == Committed()
+    hand.reply(2, b"2.heir", 0).executed(*a_load("2.heir", done("e1")))
+    assert swept(hand).outcome == Committed()
 
 
-def test_no_head_means_the_run_is_gone() -> None:
+def test_no_head_means_the_run_is_gone_and_the_tombstone_tells_whether_it_was_deleted() -> None:
+    hand = begin(fence()).executed(1, 1, 1, b"OK", None)
+    assert hand.commands == [("EXISTS", "ac:{tag}:tomb")]
     with pytest.raises(RunDeleted) as caught:
-        begin(fence()).executed(1, 1, 1, b"OK", None)
+        swept(hand.reply(1), None)
     assert caught.value.value == "paid"
+    with pytest.raises(CheckpointsLost, match="vanished") as lost:
+        begin(fence()).executed(1, 1, 1, b"OK", None).reply(0)
+    assert lost.value.value == "paid"
 
 
 @pytest.mark.parametrize("place", range(4))

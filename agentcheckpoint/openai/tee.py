@@ -1,0 +1,162 @@
+"""One stream as it passes by, in either colour: what has come, who reads it, and the commit that its end brings."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import warnings
+from collections import deque
+from typing import Any
+from weakref import WeakSet
+
+import httpx2
+
+from agentcheckpoint.core.models import LedgerEntry
+from agentcheckpoint.errors import LeaseLost, UnrecordedCallWarning
+from agentcheckpoint.flow import Course, Invoke, Raised
+from agentcheckpoint.openai.answer import Answer
+from agentcheckpoint.openai.modelcall import ModelCall, stacklevel
+from agentcheckpoint.openai.sending import keep_answer
+from agentcheckpoint.openai.sse import Passing
+from agentcheckpoint.openai.usage import read_stream
+from agentcheckpoint.store.store import Store
+
+_open: WeakSet[TeeBase] = WeakSet()
+
+
+class TeeBase:
+    """What both colours share."""
+
+    def __init__(self, call: ModelCall, entry: LedgerEntry, response: httpx2.Response, store: Store) -> None:
+        self.call, self.entry, self.response, self.store = call, entry, response, store
+        self.passing = Passing(call.endpoint)
+        self.waiting: deque[tuple[bytes, bool]] = deque()
+        """Events that have come and were not handed on yet, each with whether it is the last."""
+        self.reader = _here()
+        """Who took the last event."""
+        self.over = False
+        """Committed, or given up: nothing more is to be done."""
+        self._taking = threading.Lock()
+        call.attempt.before_next_call.append(self.finish)
+        _open.add(self)
+
+    @property
+    def elapsed(self) -> Any:
+        """How long the whole exchange took, once it is closed; httpx2 asks its stream."""
+        return getattr(self.response.stream, "elapsed", None)
+
+    # -- what has come --------------------------------------------------------------------------------------------
+
+    def take(self, chunk: bytes) -> None:
+        with self._taking:
+            self.waiting.extend(self.passing.feed(chunk))
+
+    def take_rest(self) -> None:
+        with self._taking:
+            self.waiting.extend(self.passing.rest())
+
+    def is_due(self, last: bool) -> bool:
+        """Whether the stream must be committed before this event is handed on."""
+        self.reader = _here()
+        if self.passing.answered and not self.waiting:
+            self.call.attempt.journal.whole(self.call.site.call)
+        return last and not self.over
+
+    # -- how it ends ----------------------------------------------------------------------------------------------
+
+    def commit(self) -> Course[None]:
+        """Stores the complete stream.
+
+        Raises:
+            LeaseLost: an heir has recorded the step with an answer that is not the one handed out here.
+        """
+        if self.over:
+            return
+        self._settle()
+        with self._taking:
+            said = read_stream(self.call.endpoint, self.passing.events)
+            body = self.passing.body
+        answer = Answer.of(self.response.status_code, self.response.headers.multi_items(), body)
+        try:
+            kept = yield from keep_answer(self.call, self.entry, answer, said)
+        finally:
+            self.call.attempt.journal.end(self.call.site.call)
+        if kept is not answer:
+            raise self._superseded()
+
+    def finish(self, *, left: bool = False) -> Course[None]:
+        """Called before the run's next step, at its end, and on closing: one who left after the last word has his
+        answer. Events that are read here are kept for him, should he go on after all.
+        """
+        if self.over or not self.passing.answered or not (left or self._is_left()):
+            return
+        outcome = yield Invoke(self.drain, optional=True)
+        if self.passing.answered:
+            yield from self.commit()
+        if isinstance(outcome, Raised) and not isinstance(outcome.error, Exception):
+            raise outcome.error
+
+    def drain(self) -> Any:
+        """Reads what is left of the stream, for ``DRAIN`` seconds at most. Each colour has its own."""
+        raise AssertionError
+
+    def give_up(self, why: str | None = None) -> None:
+        """The stream ended, or was left, before its answer was complete: no step, and its money is unresolved.
+
+        Args:
+            why: what its reader may not have noticed.
+        """
+        if self.over:
+            return
+        self._settle()
+        self.call.unsettled = []  # its intent stands as unresolved
+        self.call.attempt.journal.end(self.call.site.call)
+        if why is not None:
+            warnings.warn(
+                f"{self.call.where}: the stream is not recorded, since {why}. What it cost is unresolved; the step "
+                "runs again on resume.",
+                UnrecordedCallWarning,
+                stacklevel=stacklevel(),
+            )
+
+    def yield_slot(self) -> None:
+        """Its step is called again: a reader who does that has left it, and must not wait for himself."""
+        if not self.passing.answered and self._is_left():
+            self.give_up()
+
+    def _settle(self) -> None:
+        self.over = True
+        _open.discard(self)
+        if self.finish in self.call.attempt.before_next_call:
+            self.call.attempt.before_next_call.remove(self.finish)
+
+    def _is_left(self) -> bool:
+        """Whether nobody will read on: the caller is the reader himself, he is gone, or the run is being left."""
+        thread, task = self.reader
+        gone = task.done() if task is not None else not thread.is_alive()
+        return gone or self.reader == _here() or self.call.attempt.leaving
+
+    def _superseded(self) -> LeaseLost:
+        return LeaseLost(
+            f"{self.call.where}: another worker has taken the run over, and has recorded this step with another answer "
+            "than the one that was streamed here. Stop here: the other worker goes on with it; what this one paid is "
+            "booked as wasted.",
+            run_id=self.call.attempt.run_id,
+            step=self.call.site.slot,
+        )
+
+
+def _here() -> tuple[threading.Thread, asyncio.Task[Any] | None]:
+    """The running thread and task: who reads."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        task = None
+    return threading.current_thread(), task
+
+
+def make_way(call: ModelCall) -> None:
+    """Ends a stream of the same slot that its reader has left: the call would wait for it in vain."""
+    for stream in tuple(_open):
+        if stream.call.attempt is call.attempt and stream.call.site.slot == call.site.slot:
+            stream.yield_slot()
