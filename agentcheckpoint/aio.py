@@ -11,9 +11,9 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 from agentcheckpoint.begun import Begun, begin_flow, leave_flow, save_flow
 from agentcheckpoint.core.codec import UNANNOTATED
 from agentcheckpoint.core.models import StepKind
+from agentcheckpoint.face import RunBase, recorded_now, recorded_random, recorded_uuid
 from agentcheckpoint.flow import run_flow_async
 from agentcheckpoint.options import Step, as_step
-from agentcheckpoint.runs import RunBase, recorded_now, recorded_random, recorded_uuid
 from agentcheckpoint.steps import plan_step, step_flow
 
 P = ParamSpec("P")
@@ -51,7 +51,11 @@ class AsyncRun(RunBase):
         """Like ``step`` for a call that is paid for; see ``Run.llm``."""
         return self._call(as_step(step), "llm", fn, args, kwargs)
 
-    def begin(self, step: str | Step, returns: type[T] | Any = UNANNOTATED, /) -> AsyncBegun[T]:
+    @overload
+    def begin(self, step: str | Step, returns: type[T], /) -> AsyncBegun[T]: ...
+    @overload
+    def begin(self, step: str | Step, returns: Any = UNANNOTATED, /) -> AsyncBegun[Any]: ...
+    def begin(self, step: str | Step, returns: Any = UNANNOTATED, /) -> AsyncBegun[Any]:
         """The two-phase form: ``async with run.begin("draft", Draft) as s: if not s.done: await s.save(...)``."""
         return AsyncBegun(Begun(self._attempt, as_step(step), returns))
 

@@ -138,16 +138,11 @@ class Attempt:
         """Claims the run and loads it, waiting up to ``wait`` seconds for a worker that is alive."""
         holder = this_process(self.instance)
         self.fence.holder = holder.model_dump_json().encode()
-        stamp = int(time.time() * 1000)
+        worker, stamp = f"pid {holder.pid} on {holder.host}", int(time.time() * 1000)
         opening = Opening(
             birth=Birth(id=new_id(), at=stamp, namespace=self.namespace, run=self.run_id),
             entry=lambda number: Opened(
-                id=new_id(),
-                at=stamp,
-                attempt=number,
-                worker=f"pid {holder.pid} on {holder.host}",
-                agent=self._agent,
-                inputs=self._inputs,
+                id=new_id(), at=stamp, attempt=number, worker=worker, agent=self._agent, inputs=self._inputs
             ),
             released=released_here,
         )

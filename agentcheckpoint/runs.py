@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import datetime
-import functools
 import inspect
-import random
 import uuid
 from collections.abc import Callable
 from contextvars import Token
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from agentcheckpoint import current
 from agentcheckpoint.attempt import LEASE, Attempt
 from agentcheckpoint.begun import Begun, begin_flow, leave_flow, save_flow
 from agentcheckpoint.core import ids
-from agentcheckpoint.core.codec import UNANNOTATED, result_type
+from agentcheckpoint.core.codec import UNANNOTATED
 from agentcheckpoint.core.models import Inputs, StepKind
-from agentcheckpoint.errors import ResultNotStorable, RunMisuse
+from agentcheckpoint.errors import RunMisuse
+from agentcheckpoint.face import RunBase, recorded_now, recorded_random, recorded_uuid
 from agentcheckpoint.flow import ASYNC_IN_BLOCKING, run_flow, run_flow_async
 from agentcheckpoint.opening import close_attempt, open_attempt, refuse_reuse, switched_off
 from agentcheckpoint.options import OnMismatch, Step, as_step, check_policy
-from agentcheckpoint.steps import call_inside, plan_step, scope_in, step_flow
+from agentcheckpoint.steps import plan_step, step_flow
 from agentcheckpoint.store.connect import Connectable, connect
 
 if TYPE_CHECKING:
     from agentcheckpoint.aio import AsyncRun
-    from agentcheckpoint.core.ledger import CostReport
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,77 +33,6 @@ T = TypeVar("T")
 
 MIN_LEASE, MAX_LEASE = 0.05, 86_400
 """Seconds that a lease may last."""
-
-
-class RunBase:
-    """What both faces of a run share. Made by ``ac.run``."""
-
-    def __init__(self, attempt: Attempt) -> None:
-        self._attempt = attempt
-        self.output: bytes | None = None
-        """What ``finish`` was given, as result bytes."""
-
-    @property
-    def id(self) -> str:
-        """The run's id, as its caller named it."""
-        return self._attempt.run_id
-
-    @property
-    def attempt(self) -> int:
-        """The number of this attempt; the first is 1."""
-        return self._attempt.number
-
-    @property
-    def state(self) -> str:
-        """The run's state: running, retryable, waiting, interrupted, completed, failed or cancelled."""
-        return self._attempt.state
-
-    @property
-    def cost(self) -> CostReport:
-        """What was spent on the run so far, by all its attempts, and what this one saved by replaying."""
-        return self._attempt.cost()
-
-    def finish(self, value: T, *, returns: Any = UNANNOTATED) -> T:
-        """Sets the run's output, stored when the ``with`` is left normally.
-
-        Args:
-            value: the output.
-            returns: its type, if it is not plain JSON.
-
-        Returns:
-            The output, as it will be read.
-
-        Raises:
-            ResultNotStorable: it would not come back as it is.
-        """
-        output_type = result_type(type(value) if returns is UNANNOTATED and _typed(value) else returns)
-        if self._attempt.store is None:
-            return value
-        try:
-            self.output, value = output_type.encode(value)
-        except ResultNotStorable as exc:
-            raise ResultNotStorable(
-                f"run {self.id!r}, its output: {exc}", path=exc.path, run_id=self.id, value=exc.value
-            ) from exc.__cause__
-        return value
-
-    def bind(self, function: Callable[P, R]) -> Callable[P, R]:
-        """The same function, async or not, with this run as the current one: for threads, which do not inherit it."""
-        scope = scope_in(self._attempt)
-
-        @functools.wraps(function)
-        def bound(*args: P.args, **kwargs: P.kwargs) -> R:
-            return cast(R, call_inside(self._attempt, scope, functools.partial(function, *args, **kwargs)))
-
-        return bound
-
-    def __repr__(self) -> str:
-        return f"<run {self.id!r}, attempt {self.attempt}, {self.state or 'not open'}>"
-
-
-def _typed(value: object) -> bool:
-    """Whether the value's own class says how it is stored."""
-    return hasattr(type(value), "__pydantic_core_schema__") or hasattr(type(value), "__dataclass_fields__")
 
 
 class Run(RunBase):
@@ -135,7 +62,11 @@ class Run(RunBase):
         """
         return cast(R, self._call(as_step(step), "llm", fn, args, kwargs))
 
-    def begin(self, step: str | Step, returns: type[T] | Any = UNANNOTATED, /) -> SyncBegun[T]:
+    @overload
+    def begin(self, step: str | Step, returns: type[T], /) -> SyncBegun[T]: ...
+    @overload
+    def begin(self, step: str | Step, returns: Any = UNANNOTATED, /) -> SyncBegun[Any]: ...
+    def begin(self, step: str | Step, returns: Any = UNANNOTATED, /) -> SyncBegun[Any]:
         """The two-phase form: ``with run.begin("draft", Draft) as s: if not s.done: s.save(make())``."""
         return SyncBegun(Begun(self._attempt, as_step(step), returns))
 
@@ -308,18 +239,3 @@ def open_run_for(
     where = None if switched_off() else connect(store)
     attempt = Attempt(where, run_id, namespace, on_mismatch=on_mismatch, lease=lease, agent=agent, inputs=inputs)
     return Opener(attempt, wait)
-
-
-def recorded_now() -> datetime.datetime:
-    """What ``run.now()`` records."""
-    return datetime.datetime.now(datetime.UTC)
-
-
-def recorded_uuid() -> uuid.UUID:
-    """What ``run.uuid()`` records."""
-    return uuid.uuid4()
-
-
-def recorded_random() -> float:
-    """What ``run.random()`` records."""
-    return random.random()

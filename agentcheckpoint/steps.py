@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from pydantic import TypeAdapter
+
 from agentcheckpoint import current
 from agentcheckpoint.attempt import Attempt, new_id
 from agentcheckpoint.core.codec import UNANNOTATED, ResultType, annotation_of, result_type
@@ -25,11 +27,12 @@ from agentcheckpoint.store.commit import Change, Superseded
 from agentcheckpoint.store.effects import Await, Protocol
 
 T = TypeVar("T")
+_USAGE: TypeAdapter[Usage | None] = TypeAdapter(Usage | None)
 
 
 @dataclass(slots=True)
 class Site:
-    """Where a call stands: its run, its options, its slot. Once it is forgotten (nobody awaits it), the call is over."""
+    """Where a call stands: its run, its options, its slot. Once it is forgotten (never awaited), the call is over."""
 
     attempt: Attempt
     step: Step
@@ -242,8 +245,7 @@ def _paid(plan: Plan, bought: LedgerEntry, result: object, ms: int) -> LedgerEnt
     step, trouble = plan.step, None
     try:
         usage, served = (step.usage(result), None) if step.usage is not None else usage_of(result)
-        if not isinstance(usage, Usage | None):
-            raise TypeError(f"{type(usage).__qualname__} is no Usage")
+        usage = _USAGE.validate_python(usage)
     except Exception as exc:  # the answer is paid for, and is not to be lost for it
         said = failure(exc)
         usage, served, trouble = None, None, f"unmeasured: usage= raised {said.type}: {said.message[:200]}"

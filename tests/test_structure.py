@@ -30,7 +30,7 @@ FLOORS = (
     ("core",),
     ("store",),
     ("attempt", "current", "explain", "flow", "options", "results"),
-    ("aio", "begun", "opening", "renewal", "runs", "steps"),
+    ("aio", "begun", "face", "opening", "renewal", "runs", "steps"),
 )
 """Each may import what lies on its own floor and below; what is not named lies on top."""
 

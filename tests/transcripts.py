@@ -31,8 +31,8 @@ from agentcheckpoint.testing.provider import Provider
 
 HERE = Path(__file__).parent
 NOVEMBER_2026 = 1_795_000_000_000
-PRICED_LIKE_THIS = {("openai", "gpt-5-mini"): 2_250_000_000, ("anthropic", "claude-sonnet-4-5"): 18_000_000_000}
-"""Nano-dollars that a million input and a million output tokens cost when the pages were written."""
+PRICED_LIKE_THIS = {("openai", "gpt-5-mini"): 2_250_000, ("anthropic", "claude-sonnet-4-5"): 18_000_000}
+"""Nano-dollars that a thousand input and a thousand output tokens cost when the pages were written."""
 
 REPORTS = {
     "april": "Sales rose by 4 %, most of it in Turin.",
@@ -43,9 +43,9 @@ REPORTS = {
 
 def prices_are_as_written() -> bool:
     """Whether amounts can be compared: published prices change."""
-    million = Usage(input_tokens=10**6, output_tokens=10**6)
+    thousand = Usage(input_tokens=1000, output_tokens=1000)
     costs = {
-        (provider, model): price_usage(million, model=model, provider=provider, at_ms=NOVEMBER_2026).nano
+        (provider, model): price_usage(thousand, model=model, provider=provider, at_ms=NOVEMBER_2026).nano
         for provider, model in PRICED_LIKE_THIS
     }
     return costs == PRICED_LIKE_THIS

@@ -7,11 +7,14 @@ from typing import Any
 
 from agentcheckpoint.core.models import Birth, Done, Inputs, Opened, Payload
 from agentcheckpoint.store.claim import Opening
-from agentcheckpoint.store.commit import Change
+from agentcheckpoint.store.commit import Change, commit
 from agentcheckpoint.store.effects import Packet, Pause, Refusal
 from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.keys import RunKeys
+from agentcheckpoint.store.loading import LOAD_REPLIES
 
+LOOK = ["LLEN", "WATCH", "GET", "EXISTS"]
+"""How a claim looks at what is there."""
 ALIVE = b'{"host":"h","boot":"elsewhere","pidns":"n","pid":1,"start":1,"note":"x"}'
 
 
@@ -57,9 +60,31 @@ class Hand:
         self._go(lambda: self._protocol.throw(error))
         return self
 
+    def close(self) -> None:
+        """Leaves the generator where it stands, as a process that is ending does."""
+        self._protocol.close()
+
     def executed(self, *inside: Any) -> Hand:
         """Answers a MULTI/EXEC packet whose commands gave these replies."""
         return self.reply(b"OK", *[b"QUEUED"] * (len(self.commands) - 2), list(inside))
+
+
+def same(entry: Any) -> bool:
+    """Whether an heir's record is of the step that ``begin`` commits."""
+    return bool(entry.slot == "s")
+
+
+def begin(mine: Fence, entry_id: str = "e1", value: object = "paid", **options: Any) -> Hand:
+    """A commit of the step ``s``, whose first packet is out."""
+    return Hand(commit(mine, change(entry_id), tokens(), step="s", value=value, **options))
+
+
+def settle(hand: Hand, head: str, *entries: Any, token: str = "2.t1") -> Hand:
+    """Answers a claim by which the worker settles its doubts."""
+    assert hand.words == LOOK
+    hand.reply(1, b"OK", head.encode(), 0)
+    assert hand.words[:2] == ["MULTI", "SET"] and hand.commands[1][2] == token
+    return hand.executed(*[b"OK"] * (len(hand.commands) - 2 - LOAD_REPLIES), *a_load(token, *entries))
 
 
 def swept(hand: Hand, head: bytes | None = b"2.heir") -> Hand:

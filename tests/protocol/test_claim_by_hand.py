@@ -227,7 +227,9 @@ def test_a_deletion_lists_the_tokens_before_it_reads_the_head_under_watch_and_le
     hand.reply([b"1.a", b"2.b"], b"OK", b"3.c", None).reply(b"OK", None, -2)  # a claim came after the list was read
     assert ("SET", "ac:{tag}:tomb", b"7") in hand.commands
     (deleted,) = [command for command in hand.commands if command[0] == "DEL"]
-    kept = {f"ac:{{tag}}:{token}:{key}" for token in ("1.a", "2.b", "3.c") for key in ("log", "results", "meta", "lease")}
+    kept = {
+        f"ac:{{tag}}:{token}:{key}" for token in ("1.a", "2.b", "3.c") for key in ("log", "results", "meta", "lease")
+    }
     assert {"ac:{tag}:head", "ac:{tag}:tokens", "ac:{tag}:waste", *kept} == set(deleted[1:])
     assert hand.executed(b"OK", 9).outcome is None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hand import ABORT, REFUSED, Hand, a_load, change, done, fence, swept, tokens
+from hand import ABORT, REFUSED, Hand, a_load, begin, change, done, fence, same, settle, swept, tokens
 
 from agentcheckpoint.errors import (
     CheckpointCorrupt,
@@ -19,25 +19,6 @@ from agentcheckpoint.errors import (
 )
 from agentcheckpoint.store.commit import PAUSES, Committed, Superseded, commit
 from agentcheckpoint.store.effects import Await, Lost, NotSent, Refusal
-
-SETTLE = ["LLEN", "WATCH", "GET", "EXISTS"]
-
-
-def same(entry: Any) -> bool:
-    return bool(entry.slot == "s")
-
-
-def begin(mine: Any, **options: Any) -> Hand:
-    return Hand(commit(mine, change(), tokens(), step="s", value="paid", **options))
-
-
-def settle(hand: Hand, head: str, *entries: Any, token: str = "2.t1") -> Hand:
-    """Answers a claim by which the worker settles its doubts."""
-    assert hand.words == SETTLE
-    hand.reply(1, b"OK", head.encode(), 0)
-    assert hand.words[:2] == ["MULTI", "SET"] and hand.commands[1][2] == token
-    return hand.executed(*[b"OK"] * (len(hand.commands) - 2 - 7), *a_load(token, *entries))
-
 
 # -- rule 1: the verdicts ---------------------------------------------------------------------------------------------
 

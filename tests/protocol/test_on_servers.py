@@ -8,7 +8,6 @@ import time
 from typing import Any
 
 import pytest
-from servers import embedded_url, redis_server, run_id, server_url  # noqa: F401
 
 import agentcheckpoint as ac
 from agentcheckpoint.core.ids import run_tag
@@ -45,7 +44,7 @@ def everything(url: str, run_id: str) -> dict[str, Any]:
     }
 
 
-def test_what_was_committed_is_replayed_blocking(server_url: str, run_id: str) -> None:  # noqa: F811
+def test_what_was_committed_is_replayed_blocking(server_url: str, run_id: str) -> None:
     ran: list[int] = []
     for _ in range(2):
         with ac.run(run_id, store=server_url) as run:
@@ -53,7 +52,7 @@ def test_what_was_committed_is_replayed_blocking(server_url: str, run_id: str) -
     assert ran == [0, 1, 2, 3, 4]
 
 
-async def test_what_was_committed_is_replayed_on_a_loop(server_url: str, run_id: str) -> None:  # noqa: F811
+async def test_what_was_committed_is_replayed_on_a_loop(server_url: str, run_id: str) -> None:
     ran: list[int] = []
     for _ in range(2):
         async with ac.run(run_id, store=server_url) as run:
@@ -63,7 +62,7 @@ async def test_what_was_committed_is_replayed_on_a_loop(server_url: str, run_id:
     assert sorted(ran) == [*range(50)]
 
 
-def test_commits_of_many_threads_are_each_applied_once(server_url: str, run_id: str) -> None:  # noqa: F811
+def test_commits_of_many_threads_are_each_applied_once(server_url: str, run_id: str) -> None:
     with ac.run(run_id, store=server_url) as run:
         threads = [threading.Thread(target=run.step, args=("s", int, n)) for n in range(40)]
         for thread in threads:
@@ -74,7 +73,7 @@ def test_commits_of_many_threads_are_each_applied_once(server_url: str, run_id: 
     assert len(view.steps) == 40
 
 
-def test_a_worker_whose_lease_ran_out_writes_nothing_and_gets_the_heirs_result(  # noqa: F811
+def test_a_worker_whose_lease_ran_out_writes_nothing_and_gets_the_heirs_result(
     server_url: str, run_id: str
 ) -> None:
     def slow(who: str) -> str:
@@ -94,7 +93,7 @@ def test_a_worker_whose_lease_ran_out_writes_nothing_and_gets_the_heirs_result( 
     assert everything(server_url, run_id) == before[0]
 
 
-def test_a_fenced_off_workers_paid_call_is_booked_as_waste(server_url: str, run_id: str) -> None:  # noqa: F811
+def test_a_fenced_off_workers_paid_call_is_booked_as_waste(server_url: str, run_id: str) -> None:
     def paid() -> dict[str, Any]:
         ask(server_url, "DEL", keys_of(run_id).lease(head_of(server_url, run_id)))
         with ac.run(run_id, store=server_url):
@@ -110,7 +109,7 @@ def test_a_fenced_off_workers_paid_call_is_booked_as_waste(server_url: str, run_
 
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("how", ["the key", "its mark"])
-def test_a_lost_key_is_named_and_not_bought_again(  # noqa: F811
+def test_a_lost_key_is_named_and_not_bought_again(
     server_url: str, run_id: str, key: str, how: str
 ) -> None:
     with ac.run(run_id, store=server_url) as run:
@@ -126,7 +125,7 @@ def test_a_lost_key_is_named_and_not_bought_again(  # noqa: F811
         pass
 
 
-def test_a_key_that_is_evicted_under_a_worker_is_noticed_at_its_next_commit(  # noqa: F811
+def test_a_key_that_is_evicted_under_a_worker_is_noticed_at_its_next_commit(
     server_url: str, run_id: str
 ) -> None:
     with pytest.raises(ac.CheckpointsLost) as caught, ac.run(run_id, store=server_url) as run:
@@ -136,7 +135,7 @@ def test_a_key_that_is_evicted_under_a_worker_is_noticed_at_its_next_commit(  # 
     assert caught.value.value == 2
 
 
-def test_a_missing_head_is_a_loss_and_not_a_new_run(server_url: str, run_id: str) -> None:  # noqa: F811
+def test_a_missing_head_is_a_loss_and_not_a_new_run(server_url: str, run_id: str) -> None:
     with ac.run(run_id, store=server_url) as run:
         run.step("s", int, 1)
     ask(server_url, "DEL", keys_of(run_id).head)
@@ -144,7 +143,7 @@ def test_a_missing_head_is_a_loss_and_not_a_new_run(server_url: str, run_id: str
         pass
 
 
-def test_a_claim_removes_a_time_to_live(server_url: str, run_id: str) -> None:  # noqa: F811
+def test_a_claim_removes_a_time_to_live(server_url: str, run_id: str) -> None:
     with ac.run(run_id, store=server_url) as run:
         run.step("s", int, 1)
     for key in KEYS:
@@ -155,7 +154,7 @@ def test_a_claim_removes_a_time_to_live(server_url: str, run_id: str) -> None:  
         assert ask(server_url, "PTTL", getattr(keys_of(run_id), key)(head_of(server_url, run_id))) == -1
 
 
-def test_a_total_that_is_not_the_sum_is_mended_and_said(server_url: str, run_id: str) -> None:  # noqa: F811
+def test_a_total_that_is_not_the_sum_is_mended_and_said(server_url: str, run_id: str) -> None:
     with ac.run(run_id, store=server_url) as run:
         run.step("s", int, 1)
     ask(server_url, "HINCRBY", keys_of(run_id).meta(head_of(server_url, run_id)), "paid", 999)
@@ -165,7 +164,7 @@ def test_a_total_that_is_not_the_sum_is_mended_and_said(server_url: str, run_id:
     assert run.cost.spent == 0
 
 
-def test_a_foreign_value_under_a_key_is_corrupt_and_not_overwritten(server_url: str, run_id: str) -> None:  # noqa: F811
+def test_a_foreign_value_under_a_key_is_corrupt_and_not_overwritten(server_url: str, run_id: str) -> None:
     with ac.run(run_id, store=server_url) as run:
         run.step("s", int, 1)
     name = keys_of(run_id).meta(head_of(server_url, run_id))
@@ -175,7 +174,7 @@ def test_a_foreign_value_under_a_key_is_corrupt_and_not_overwritten(server_url: 
         pass
 
 
-def test_a_deleted_run_leaves_a_tombstone_and_nothing_else(server_url: str, run_id: str) -> None:  # noqa: F811
+def test_a_deleted_run_leaves_a_tombstone_and_nothing_else(server_url: str, run_id: str) -> None:
     for _ in range(3):
         with ac.run(run_id, store=server_url) as run:
             run.step("s", int, 1)
@@ -188,7 +187,7 @@ def test_a_deleted_run_leaves_a_tombstone_and_nothing_else(server_url: str, run_
         ac.get(run_id, store=server_url)
 
 
-def test_all_keys_of_a_run_share_one_slot(server_url: str, run_id: str) -> None:  # noqa: F811
+def test_all_keys_of_a_run_share_one_slot(server_url: str, run_id: str) -> None:
     from redis.crc import key_slot
 
     with ac.run(run_id, store=server_url) as run:
@@ -198,7 +197,7 @@ def test_all_keys_of_a_run_share_one_slot(server_url: str, run_id: str) -> None:
     assert len({key_slot(name) for name in names}) == 1
 
 
-def test_a_lease_is_renewed_while_the_loop_is_blocked(server_url: str, run_id: str) -> None:  # noqa: F811
+def test_a_lease_is_renewed_while_the_loop_is_blocked(server_url: str, run_id: str) -> None:
     async def blocks() -> None:
         async with ac.run(run_id, store=server_url, lease=0.3):
             time.sleep(0.8)

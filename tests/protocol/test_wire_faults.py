@@ -1,4 +1,4 @@
-"""A real server behind a line that is cut, swallows replies, or is late; servers that die; callers that are interrupted."""
+"""A line that is cut, swallows replies, or is late; servers that die; callers that are interrupted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import redis
 from proxy import Fate, Proxy
-from servers import RedisServer, redis_server, run_id  # noqa: F401
+from servers import RedisServer
 
 import agentcheckpoint as ac
 from agentcheckpoint.store import claim, commit, reading
@@ -23,7 +23,7 @@ SHORT = (0.01, 0.02, 0.05, 0.1, 0.2)
 
 
 @pytest.fixture
-def proxy(tmp_path: Path, redis_server: RedisServer) -> Iterator[Proxy]:  # noqa: F811
+def proxy(tmp_path: Path, redis_server: RedisServer) -> Iterator[Proxy]:
     made = Proxy(tmp_path, redis_server.socket)
     yield made
     made.close()
@@ -62,7 +62,7 @@ def test_a_plain_pipeline_with_the_clients_own_retries_counts_a_cost_twice(proxy
 
 @pytest.mark.parametrize("fate", ["cut before", "cut after", "delay"])
 @pytest.mark.parametrize("nth", [1, 2], ids=["intent", "commit"])
-def test_a_commit_on_a_bad_line_is_applied_once(proxy: Proxy, run_id: str, fate: Fate, nth: int) -> None:  # noqa: F811
+def test_a_commit_on_a_bad_line_is_applied_once(proxy: Proxy, run_id: str, fate: Fate, nth: int) -> None:
     store = store_of(proxy)
     calls: list[int] = []
 
@@ -83,7 +83,7 @@ def test_a_commit_on_a_bad_line_is_applied_once(proxy: Proxy, run_id: str, fate:
 
 @pytest.mark.parametrize("fate", ["cut before", "cut after", "delay"])
 async def test_parallel_commits_on_a_bad_line_are_each_applied_once(
-    proxy: Proxy, run_id: str, fate: Fate  # noqa: F811
+    proxy: Proxy, run_id: str, fate: Fate
 ) -> None:
     store = store_of(proxy)
     async with ac.run(run_id, store=store) as run:
@@ -94,7 +94,7 @@ async def test_parallel_commits_on_a_bad_line_are_each_applied_once(
 
 
 @pytest.mark.parametrize("fate", ["cut before", "cut after"])
-def test_a_claim_on_a_bad_line_is_one_attempt(proxy: Proxy, run_id: str, fate: Fate) -> None:  # noqa: F811
+def test_a_claim_on_a_bad_line_is_one_attempt(proxy: Proxy, run_id: str, fate: Fate) -> None:
     store = store_of(proxy)
     proxy.arm(n1=fate)
     with ac.run(run_id, store=store) as run:
@@ -105,7 +105,7 @@ def test_a_claim_on_a_bad_line_is_one_attempt(proxy: Proxy, run_id: str, fate: F
 
 @pytest.mark.parametrize("durable", [True])
 def test_a_server_that_is_killed_and_comes_back_has_all_that_was_acknowledged(
-    redis_server: RedisServer, run_id: str, durable: bool  # noqa: F811
+    redis_server: RedisServer, run_id: str, durable: bool
 ) -> None:
     store = ac.connect(redis_server.url)
     with ac.run(run_id, store=store) as run:
@@ -118,7 +118,7 @@ def test_a_server_that_is_killed_and_comes_back_has_all_that_was_acknowledged(
 
 
 def test_a_server_that_is_gone_for_good_leaves_the_paid_result_in_the_error(
-    redis_server: RedisServer, run_id: str  # noqa: F811
+    redis_server: RedisServer, run_id: str
 ) -> None:
     store = ac.connect(redis_server.url)
 
@@ -136,7 +136,7 @@ def test_a_server_that_is_gone_for_good_leaves_the_paid_result_in_the_error(
         assert run.step("s", lambda: "again") == "again"
 
 
-async def test_three_cancellations_leave_nothing_half_known(proxy: Proxy, run_id: str) -> None:  # noqa: F811
+async def test_three_cancellations_leave_nothing_half_known(proxy: Proxy, run_id: str) -> None:
     store = store_of(proxy)
     async with ac.run(run_id, store=store) as run:
         await run.step("first", int, 1)
@@ -152,7 +152,7 @@ async def test_three_cancellations_leave_nothing_half_known(proxy: Proxy, run_id
     assert [row.slot for row in ac.get(run_id, store=store).steps] == ["first", "s"]
 
 
-def test_ctrl_c_during_a_commit_is_heard_after_it(proxy: Proxy, run_id: str) -> None:  # noqa: F811
+def test_ctrl_c_during_a_commit_is_heard_after_it(proxy: Proxy, run_id: str) -> None:
     store = store_of(proxy)
     with pytest.raises(KeyboardInterrupt), ac.run(run_id, store=store) as run:
         run.step("first", int, 1)
@@ -166,7 +166,7 @@ def test_ctrl_c_during_a_commit_is_heard_after_it(proxy: Proxy, run_id: str) -> 
 
 
 def test_a_forked_child_may_not_commit_and_its_parent_goes_on(
-    redis_server: RedisServer, run_id: str  # noqa: F811
+    redis_server: RedisServer, run_id: str
 ) -> None:
     with ac.run(run_id, store=redis_server.url) as run:
         run.step("a", int, 1)

@@ -1,0 +1,192 @@
+"""Generators on an event loop, over one real connection: batches, cancellations, and errors that each caller owns."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+from servers import RedisServer
+
+from agentcheckpoint.errors import StoreRefused
+from agentcheckpoint.store.dial import dial_url
+from agentcheckpoint.store.effects import Await, Lost, NotSent, Packet, Pause, Protocol, Refusal
+from agentcheckpoint.store.store import Store
+from agentcheckpoint.store.wire import AsyncWire
+
+SLOW = Packet((("BLPOP", "nothing", "0.3"),))
+
+
+@pytest.fixture
+def store(redis_server: RedisServer) -> Store:
+    return Store(dial_url(redis_server.url))
+
+
+def ask(*command: Any) -> Protocol[Any]:
+    return (yield Packet((command,)))[0]
+
+
+def caught() -> Protocol[Exception | None]:
+    """The error that is thrown into a generator for its packet."""
+    try:
+        yield Packet((("PING",),))
+    except (NotSent, Lost, StoreRefused) as exc:
+        return exc
+    return None
+
+
+async def test_packets_that_are_ready_together_leave_in_one_write(store: Store, monkeypatch: Any) -> None:
+    writes: list[int] = []
+    send = AsyncWire.send
+
+    async def counted(wire: AsyncWire, packet: bytes) -> None:
+        writes.append(packet.count(b"INCR"))
+        await send(wire, packet)
+
+    monkeypatch.setattr(AsyncWire, "send", counted)
+    await store.run_async(ask("DEL", "n"))
+    writes.clear()
+    assert sorted(await asyncio.gather(*(store.run_async(ask("INCR", "n")) for _ in range(50)))) == [*range(1, 51)]
+    assert writes == [50]
+
+
+@pytest.mark.parametrize("how", ["not sent", "lost", "refused"])
+async def test_each_caller_of_a_batch_is_told_by_an_exception_of_its_own(
+    store: Store, tmp_path: Any, redis_server: RedisServer, how: str
+) -> None:
+    if how == "not sent":
+        store = Store(dial_url(f"unix://{tmp_path}/nothing"))
+    elif how == "refused":
+        store = Store(dial_url(f"unix://nobody:wrong@{redis_server.socket}"))
+    else:
+        store._dial.timeout = 0.1
+        blocked = asyncio.ensure_future(store.run_async(ask("BLPOP", "nothing", "0.5")))
+    errors = await asyncio.gather(*(store.run_async(caught()) for _ in range(3)))
+    expected = {"not sent": NotSent, "lost": Lost, "refused": StoreRefused}[how]
+    assert [type(error) for error in errors] == [expected] * 3
+    assert len({id(error) for error in errors}) == 3
+    if how == "lost":
+        with pytest.raises(Lost):
+            await blocked
+
+
+async def test_a_cancelled_caller_hears_of_it_after_its_packet_is_answered(store: Store) -> None:
+    seen: list[Any] = []
+
+    def committing() -> Protocol[None]:
+        seen.append((yield SLOW)[0])
+
+    task = asyncio.ensure_future(store.run_async(committing()))
+    for _ in range(3):
+        await asyncio.sleep(0.05)
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert seen == [None]
+
+
+async def test_a_cancellation_carries_the_error_that_the_protocol_ended_with(store: Store) -> None:
+    def failing() -> Protocol[None]:
+        yield SLOW
+        raise StoreRefused("no", value="paid")
+
+    task = asyncio.ensure_future(store.run_async(failing()))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError) as cancelled:
+        await task
+    assert isinstance(cancelled.value.__cause__, StoreRefused) and cancelled.value.__cause__.value == "paid"
+
+
+@pytest.mark.parametrize("what", ["a pause", "another's step", "a pause after a packet"])
+async def test_a_cancellation_ends_a_wait_with_nothing_under_way(store: Store, what: str) -> None:
+    left: list[str] = []
+
+    def waiting() -> Protocol[None]:
+        try:
+            if what == "another's step":
+                yield Await(Future(), idle=True)
+            if what == "a pause after a packet":
+                yield SLOW
+            yield Pause(100, idle=True)
+        finally:
+            left.append("closed")
+
+    task = asyncio.ensure_future(store.run_async(waiting()))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert left == ["closed"]
+
+
+async def test_a_loop_that_cancels_every_task_sends_no_packet_that_was_still_waiting(store: Store) -> None:
+    await store.run_async(ask("DEL", "late"))
+    store.loop_driver().retain()
+    slow = asyncio.ensure_future(store.run_async(ask("BLPOP", "nothing", "0.3")))
+    await asyncio.sleep(0.05)
+    late = asyncio.ensure_future(store.run_async(ask("SET", "late", "1")))
+    await asyncio.sleep(0.05)
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    outcomes = await asyncio.gather(slow, late, return_exceptions=True)
+    assert all(isinstance(outcome, asyncio.CancelledError | Lost) for outcome in outcomes)
+    assert await store.run_async(ask("GET", "late")) is None
+    await store.loop_driver().release()
+
+
+async def test_a_failed_settlement_that_others_waited_for_is_not_reported_as_unheard(store: Store) -> None:
+    unheard: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: unheard.append(context))
+    settling: Future[None] = Future()
+
+    def sibling() -> Protocol[Any]:
+        return (yield Await(settling))
+
+    tasks = [asyncio.ensure_future(store.run_async(sibling())) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    settling.set_exception(StoreRefused("no"))
+    assert [type(error) for error in await asyncio.gather(*tasks)] == [StoreRefused] * 3
+    del tasks
+    gc.collect()
+    await asyncio.sleep(0)
+    assert not unheard
+
+
+async def test_a_connection_that_was_closed_while_idle_is_noticed_before_it_is_used(store: Store) -> None:
+    store.loop_driver().retain()
+    idle = await store.run_async(ask("CLIENT", "ID"))
+    assert await store.run_async(ask("CLIENT", "ID")) == idle, "it is kept"
+    await asyncio.to_thread(store.run, ask("CLIENT", "KILL", "ID", idle))
+    await asyncio.sleep(0.05)
+    assert await store.run_async(ask("CLIENT", "ID")) != idle
+    await store.loop_driver().release()
+
+
+async def test_error_replies_are_replies_and_the_next_packet_is_answered_by_its_own(store: Store) -> None:
+    def asking() -> Protocol[Any]:
+        loading = ("EVAL", "return redis.error_reply('LOADING wait')", 0)
+        return (yield Packet((loading, ("PING",), ("MULTI",), ("LPUSH", "text", "x"), ("EXEC",))))
+
+    await store.run_async(ask("SET", "text", "t"))
+    answers = await asyncio.gather(store.run_async(asking()), store.run_async(ask("ECHO", "mine")))
+    assert answers[0][:2] == [Refusal("LOADING", "wait"), b"PONG"]
+    assert answers[0][-1][0].code == "WRONGTYPE"
+    assert answers[1] == b"mine"
+
+
+def test_the_connection_ends_with_its_last_user_and_the_loop_can_be_freed(store: Store) -> None:
+    number, loops = [], []
+
+    async def once() -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        number.append(await store.run_async(ask("CLIENT", "ID")))
+
+    asyncio.run(once())
+    gc.collect()
+    assert loops[0]() is None
+    clients = store.run(ask("CLIENT", "LIST"))
+    assert f"id={number[0]} ".encode() not in clients

@@ -1,0 +1,207 @@
+"""Generators in threads, over real connections: interrupts, forks, and connections that are not what they were."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from servers import RedisServer
+
+from agentcheckpoint.errors import StoreUnavailable
+from agentcheckpoint.store import connect as connecting
+from agentcheckpoint.store.dial import dial_url
+from agentcheckpoint.store.effects import Lost, Packet, Pause, Protocol, Refusal
+from agentcheckpoint.store.store import Store
+
+SLOW = Packet((("BLPOP", "nothing", "0.4"),))
+"""The server answers it only after 0.4 seconds."""
+
+
+class SoftLimit(Exception):
+    """What a job queue raises from a signal, anywhere."""
+
+
+@pytest.fixture
+def store(redis_server: RedisServer) -> Store:
+    return Store(dial_url(redis_server.url))
+
+
+def ask(*command: Any, held: bool = False) -> Protocol[Any]:
+    return (yield Packet((command,), held=held))[0]
+
+
+def settling(seen: list[str]) -> Protocol[str]:
+    """A commit in small: what left is settled before anything unwinds."""
+    try:
+        yield SLOW
+    except Lost:
+        seen.append("lost")
+        yield Pause(0.01)
+        yield Packet((("PING",),))
+    seen.append("settled")
+    return "done"
+
+
+def _raise(number: int, frame: object) -> None:
+    raise SoftLimit
+
+
+@contextmanager
+def interrupted(*after: float) -> Iterator[None]:
+    """Sends this process Ctrl-C so many seconds from now."""
+    timers = [threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)) for seconds in after]
+    for timer in timers:
+        timer.start()
+    yield
+    for timer in timers:
+        timer.join()
+
+
+# -- interrupts -------------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupt_is_heard_after_the_packet_that_was_out_is_settled(store: Store) -> None:
+    seen: list[str] = []
+    with interrupted(0.1), pytest.raises(KeyboardInterrupt):
+        store.run(settling(seen))
+    assert seen == ["lost", "settled"]
+
+
+def test_whatever_a_signal_raises_is_heard_after_the_packet_is_settled(store: Store) -> None:
+    seen: list[str] = []
+    before = signal.signal(signal.SIGALRM, _raise)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(SoftLimit):
+            store.run(settling(seen))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert seen == ["lost", "settled"]
+
+
+def test_an_interrupt_is_not_lost_when_the_settlement_fails(store: Store) -> None:
+    def failing() -> Protocol[None]:
+        try:
+            yield SLOW
+        except Lost:
+            raise StoreUnavailable("the server is away", value="paid") from None
+
+    with interrupted(0.1), pytest.raises(KeyboardInterrupt) as caught:
+        store.run(failing())
+    assert isinstance(caught.value.__cause__, StoreUnavailable) and caught.value.__cause__.value == "paid"
+
+
+def test_the_third_interrupt_ends_it_and_leaves_nobody_waiting(store: Store) -> None:
+    left: list[str] = []
+
+    def stubborn() -> Protocol[None]:
+        try:
+            while True:
+                try:
+                    yield SLOW
+                except Lost:
+                    continue
+        finally:
+            left.append("closed")
+
+    with interrupted(0.1, 0.2, 0.3), pytest.raises(KeyboardInterrupt) as caught:
+        store.run(stubborn())
+    assert left == ["closed"] and caught.value is not None
+
+
+@pytest.mark.parametrize("came", ["while it waits", "before it waits"])
+def test_an_interrupt_ends_a_wait_with_nothing_under_way(store: Store, came: str) -> None:
+    def waiting() -> Protocol[None]:
+        if came == "before it waits":
+            try:
+                yield SLOW
+            except Lost:
+                pass
+        yield Pause(100, idle=True)
+
+    with interrupted(0.1), pytest.raises(KeyboardInterrupt):
+        store.run(waiting())
+
+
+# -- connections --------------------------------------------------------------------------------------------------------
+
+
+def test_a_connection_that_was_closed_while_idle_is_noticed_before_it_is_used(store: Store) -> None:
+    idle = store.run(ask("CLIENT", "ID"))
+    assert store.run(ask("CLIENT", "ID")) == idle, "it is kept"
+    Store(store._dial).run(ask("CLIENT", "KILL", "ID", idle))
+    time.sleep(0.05)
+    assert store.run(ask("CLIENT", "ID")) != idle
+
+
+def test_a_watch_whose_connection_died_never_executes_on_another(store: Store) -> None:
+    def claiming() -> Protocol[str]:
+        watch = yield Packet((("WATCH", "head"), ("CLIENT", "ID")), held=True)
+        Store(store._dial).run(ask("CLIENT", "KILL", "ID", watch[1]))
+        try:
+            yield Packet((("MULTI",), ("SET", "head", "mine"), ("EXEC",)), held=True)
+        except Lost:
+            return "lost"
+        return "executed"
+
+    store.run(ask("DEL", "head"))
+    assert store.run(claiming()) == "lost"
+    assert store.run(ask("GET", "head")) is None
+
+
+@pytest.mark.parametrize("end", ["watched", "executed", "refused"])
+def test_a_connection_with_a_watch_on_it_is_lent_to_nobody(store: Store, end: str) -> None:
+    def looking() -> Protocol[int]:
+        _, number = yield Packet((("WATCH", "head"), ("CLIENT", "ID")), held=True)
+        if end == "executed":
+            yield Packet((("MULTI",), ("PING",), ("EXEC",)), held=True)
+        elif end == "refused":
+            yield Packet((("MULTI",), ("NO-SUCH-COMMAND",), ("EXEC",)), held=True)
+        return int(number)
+
+    number = store.run(looking())
+    store.run(ask("SET", "head", "another's"))
+    assert (store.run(ask("CLIENT", "ID")) == number) is (end == "executed")
+
+
+def test_error_replies_are_replies_even_those_that_the_client_takes_for_a_broken_line(store: Store) -> None:
+    def failing(text: str) -> tuple[str, str, int]:
+        return "EVAL", f"return redis.error_reply('{text}')", 0
+
+    def asking() -> Protocol[Any]:
+        return (yield Packet((failing("LOADING wait"), failing("NOAUTH no"), failing("ERR so"), ("PING",))))
+
+    refusals = [Refusal("LOADING", "wait"), Refusal("NOAUTH", "no"), Refusal("ERR", "so")]
+    assert store.run(asking()) == [*refusals, b"PONG"]
+
+
+# -- forks ------------------------------------------------------------------------------------------------------------
+
+
+def in_a_child(act: Any) -> int:
+    """The exit code of a forked child that does this; one that hangs is ended."""
+    child = os.fork()
+    if child == 0:
+        try:
+            signal.alarm(5)
+            os._exit(int(act()))
+        finally:
+            os._exit(99)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_forked_child_has_connections_of_its_own(store: Store) -> None:
+    number = store.run(ask("CLIENT", "ID"))
+    assert in_a_child(lambda: store.run(ask("CLIENT", "ID")) == number) == 0
+    assert store.run(ask("CLIENT", "ID")) == number, "and the parent's is as it was"
+
+
+def test_a_child_forked_while_another_thread_connects_can_connect(redis_server: RedisServer) -> None:
+    with connecting._lock:
+        assert in_a_child(lambda: connecting.connect(redis_server.url).health is not None) == 1
