@@ -72,7 +72,7 @@ class Tee(TeeBase, httpx2.SyncByteStream):
     def drain(self) -> None:
         """Reads in a thread, since a blocking read cannot be given up otherwise."""
         if not self.passing.ended:
-            reader = threading.Thread(target=self._read_all, daemon=True)
+            reader = threading.Thread(target=self._read_all, name="agentcheckpoint-drain", daemon=True)
             reader.start()
             reader.join(DRAIN)
 

@@ -61,8 +61,9 @@ def _refusal(exc: rx.RedisError) -> Refusal:
 
 def connect_error(exc: Exception) -> Exception:
     """What a failed connect means: a refusal that stays, or nothing sent."""
-    if isinstance(exc, rx.ResponseError | rx.AuthenticationError | rx.InvalidResponse):
-        why = _refusal(exc)
+    said = exc.__cause__ if isinstance(exc.__cause__, rx.ResponseError) else exc  # wrapped on asyncio's Unix sockets
+    if isinstance(said, rx.ResponseError | rx.AuthenticationError | rx.InvalidResponse):
+        why = _refusal(said)
         if why.code != "LOADING" and "max number of clients" not in why.text:
             advice = "Check user name, password and database in the URL (redis://USER:PASSWORD@host/0)."
             return StoreRefused(f"The server refused the connection: {why}. Nothing was sent. {advice}")

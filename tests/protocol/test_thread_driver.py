@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -119,17 +119,15 @@ def test_the_third_interrupt_ends_it_and_leaves_nobody_waiting(store: Store) -> 
 def test_an_interrupt_ends_a_wait_with_nothing_under_way(store: Store, came: str) -> None:
     def waiting() -> Protocol[None]:
         if came == "before it waits":
-            try:
+            with suppress(Lost):
                 yield SLOW
-            except Lost:
-                pass
         yield Pause(100, idle=True)
 
     with interrupted(0.1), pytest.raises(KeyboardInterrupt):
         store.run(waiting())
 
 
-# -- connections --------------------------------------------------------------------------------------------------------
+# -- connections ---------------------------------------------------------------------------------------------------
 
 
 def test_a_connection_that_was_closed_while_idle_is_noticed_before_it_is_used(store: Store) -> None:
