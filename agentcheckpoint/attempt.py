@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-import warnings
 from collections.abc import Callable
 
 from agentcheckpoint.core import ids, ledger
@@ -25,7 +24,7 @@ from agentcheckpoint.errors import (
     RunMisuse,
     StoreError,
 )
-from agentcheckpoint.explain import busy_error, step_mismatch
+from agentcheckpoint.explain import busy_error, step_mismatch, warn
 from agentcheckpoint.flow import Course
 from agentcheckpoint.options import OnMismatch
 from agentcheckpoint.results import Results
@@ -169,11 +168,10 @@ class Attempt:
         sums = ledger.totals(self.money.values())
         stored = {name: loaded.meta.get(name, "0") for name in sums}
         if stored != {name: str(amount) for name, amount in sums.items()}:
-            warnings.warn(
+            warn(
                 f"run {self.run_id!r}: its stored totals {stored} are not the sums of its ledger {sums}. The ledger "
                 "counts; the totals were set to it. Something else writes to this run's keys.",
                 AgentCheckpointWarning,
-                stacklevel=2,
             )
             yield from set_totals(self.fence, sums)
 
@@ -265,22 +263,20 @@ class Attempt:
         try:
             yield from book_waste(self.fence, wasted)
         except StoreError as trouble:
-            warnings.warn(
+            warn(
                 f"run {self.run_id!r}: what this worker paid could not be booked as wasted: {trouble}",
                 AgentCheckpointWarning,
-                stacklevel=2,
             )
         self.waste.update((entry.id, entry) for entry in wasted)
 
     def _say_if_rolled_back(self) -> None:
         if self.fence.went_back:
             self.fence.went_back = False
-            warnings.warn(
+            warn(
                 f"run {self.run_id!r}: the server had forgotten that this worker claimed the run, so it was rolled "
                 "back (a failover to a lagging replica, or a restart without fsync). All that this worker knows to "
                 "be committed is still there; what other workers committed meanwhile may not be.",
                 DurabilityWarning,
-                stacklevel=2,
             )
 
     # -- account --------------------------------------------------------------------------------------------------

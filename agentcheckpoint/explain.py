@@ -1,15 +1,19 @@
-"""The words of the errors that compare what is recorded with what came, of a run that is taken, and of a failure."""
+"""The words of the errors about records, inputs and runs that are taken; failures as text; and warnings."""
 
 from __future__ import annotations
 
+import inspect
 import traceback
+import warnings
 
 from agentcheckpoint.core.fingerprint import difference
 from agentcheckpoint.core.journal import Call
 from agentcheckpoint.core.ledger import money
 from agentcheckpoint.core.models import Done, Failure, Inputs
-from agentcheckpoint.errors import RunBusy, StepMismatch
+from agentcheckpoint.errors import AgentCheckpointWarning, RunBusy, StepMismatch
 from agentcheckpoint.store.holder import Holder, describe
+
+_NOT_THE_CALLERS = frozenset({"agentcheckpoint", "contextlib"})
 
 
 def busy_error(run_id: str, holder: Holder | None, ttl: float) -> RunBusy:
@@ -60,3 +64,11 @@ def failure(error: BaseException) -> Failure:
 
 def _storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def warn(message: str, category: type[AgentCheckpointWarning]) -> None:
+    """Warns at the line of the caller's own code."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _NOT_THE_CALLERS:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import cast
@@ -13,7 +12,7 @@ from agentcheckpoint.attempt import Attempt, new_id
 from agentcheckpoint.core.ledger import money
 from agentcheckpoint.core.models import Closed, Payload, RunState
 from agentcheckpoint.errors import RunDeleted, RunMisuse, Suspended, UnmetStepsWarning
-from agentcheckpoint.explain import failure
+from agentcheckpoint.explain import failure, warn
 from agentcheckpoint.flow import Course, Flow, Perform, Raised
 from agentcheckpoint.renewal import keep_alive
 
@@ -128,12 +127,11 @@ def _warn_unmet(attempt: Attempt) -> None:
     costs = [entry.cost for done in unmet for entry in done.entries if entry.cost is not None]
     names = ", ".join(repr(done.slot) for done in unmet[:MENTIONED])
     more = f" and {len(unmet) - MENTIONED} more" if len(unmet) > MENTIONED else ""
-    warnings.warn(
+    warn(
         f"run {attempt.run_id!r} ended without calling {len(unmet)} step(s) that are recorded for it: {names}{more}"
         f"{f' ({money(sum(costs))})' if costs else ''}. Were they renamed or removed, or did the code take another "
         "way this time? Their results are kept.",
         UnmetStepsWarning,
-        stacklevel=2,
     )
 
 

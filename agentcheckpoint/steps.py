@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter
-
 from agentcheckpoint import current
 from agentcheckpoint.attempt import Attempt, new_id
 from agentcheckpoint.core.codec import UNANNOTATED, ResultType, annotation_of, result_type
@@ -27,7 +25,6 @@ from agentcheckpoint.store.commit import Change, Superseded
 from agentcheckpoint.store.effects import Await, Protocol
 
 T = TypeVar("T")
-_USAGE: TypeAdapter[Usage | None] = TypeAdapter(Usage | None)
 
 
 @dataclass(slots=True)
@@ -244,8 +241,7 @@ def _paid(plan: Plan, bought: LedgerEntry, result: object, ms: int) -> LedgerEnt
     """The ledger entry of an answer that came: tokens and price as far as they can be known."""
     step, trouble = plan.step, None
     try:
-        usage, served = (step.usage(result), None) if step.usage is not None else usage_of(result)
-        usage = _USAGE.validate_python(usage)
+        usage, served = (_usage(step.usage(result)), None) if step.usage is not None else usage_of(result)
     except Exception as exc:  # the answer is paid for, and is not to be lost for it
         said = failure(exc)
         usage, served, trouble = None, None, f"unmeasured: usage= raised {said.type}: {said.message[:200]}"
@@ -262,6 +258,12 @@ def _paid(plan: Plan, bought: LedgerEntry, result: object, ms: int) -> LedgerEnt
             "ms": ms,
         }
     )
+
+
+def _usage(said: object) -> Usage | None:
+    if said is None or isinstance(said, Usage):
+        return said
+    raise TypeError(f"it returned {type(said).__qualname__}, not ac.Usage or None")
 
 
 def _refusal(plan: Plan, value: object) -> StepRejected | None:

@@ -14,6 +14,7 @@ import pytest
 from memory_runs import fresh, leased, logged
 
 import agentcheckpoint as ac
+from agentcheckpoint import opening
 from agentcheckpoint.core.models import Closed, Done
 
 
@@ -168,8 +169,6 @@ def test_one_that_waits_gets_the_run_when_it_is_free_and_never_before() -> None:
 
 
 def test_while_a_run_is_closing_it_is_still_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    from agentcheckpoint import opening
-
     url, seen = fresh(), []
 
     def open_again(error: BaseException | None) -> str:
@@ -231,9 +230,10 @@ def test_recorded_steps_that_were_not_met_are_reported_with_their_price() -> Non
     with ac.run("r", store=url) as run:
         for i in range(7):
             run.llm(ac.Step(f"s{i}", prices={"m": ac.Price(input="1.5", output="0")}), Counted(usage))
-    with pytest.warns(ac.UnmetStepsWarning, match=r"7 step\(s\).*'s0'.*'s4' and 2 more \(\$10\.50\)"):  # noqa: SIM117
-        with ac.run("r", store=url):
-            pass
+    told = r"7 step\(s\).*'s0'.*'s4' and 2 more \(\$10\.50\)"
+    with pytest.warns(ac.UnmetStepsWarning, match=told) as caught, ac.run("r", store=url):
+        pass
+    assert caught[0].filename == __file__
     assert ac.get("r", store=url).state == "completed"
 
 

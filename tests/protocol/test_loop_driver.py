@@ -138,24 +138,6 @@ async def test_a_loop_that_cancels_every_task_sends_no_packet_that_was_still_wai
     await store.loop_driver().release()
 
 
-async def test_a_failed_settlement_that_others_waited_for_is_not_reported_as_unheard(store: Store) -> None:
-    unheard: list[Any] = []
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: unheard.append(context))
-    settling: Future[None] = Future()
-
-    def sibling() -> Protocol[Any]:
-        return (yield Await(settling))
-
-    tasks = [asyncio.ensure_future(store.run_async(sibling())) for _ in range(3)]
-    await asyncio.sleep(0.01)
-    settling.set_exception(StoreRefused("no"))
-    assert [type(error) for error in await asyncio.gather(*tasks)] == [StoreRefused] * 3
-    del tasks
-    gc.collect()
-    await asyncio.sleep(0)
-    assert not unheard
-
-
 async def test_a_connection_that_was_closed_while_idle_is_noticed_before_it_is_used(store: Store) -> None:
     store.loop_driver().retain()
     idle = await store.run_async(ask("CLIENT", "ID"))
