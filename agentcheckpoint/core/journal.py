@@ -218,9 +218,12 @@ class Journal:
             return
         standing = self.records.get(call.slot)
         equal = standing is not None and standing.inputs.digest == call.inputs.digest
-        ordinals = (group.unmet if equal else group.again).setdefault(call.inputs.digest, [])
-        if call.ordinal not in ordinals:
-            heapq.heappush(ordinals, call.ordinal)
+        places = [(group.unmet if equal else group.again).setdefault(call.inputs.digest, [])]
+        if standing is not None and not equal:  # a mismatch: the call that was recorded still finds its record
+            places.append(group.unmet.setdefault(standing.inputs.digest, []))
+        for ordinals in places:
+            if call.ordinal not in ordinals:
+                heapq.heappush(ordinals, call.ordinal)
 
     def _close(self, call: Call) -> None:
         call.over = True

@@ -192,6 +192,5 @@ def growth(known: Mapping[str, LedgerEntry], entries: Iterable[LedgerEntry]) -> 
 
 
 def as_waste(entries: Iterable[LedgerEntry]) -> list[LedgerEntry]:
-    """What was bought for nothing; what was not billed needs no booking."""
-    billed = [entry for entry in entries if entry.bill != "not_billed"]
-    return [e.model_copy(update={"bill": "wasted"}) if e.bill == "paid" else e for e in billed]
+    """The same attempts, where nothing came of what was paid. What was not billed, or is unresolved, stays so."""
+    return [entry.model_copy(update={"bill": "wasted"}) if entry.bill == "paid" else entry for entry in entries]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from agentcheckpoint.core.models import Birth, Opened
-from agentcheckpoint.errors import CommitUnknown, RunDeleted, StoreUnavailable
+from agentcheckpoint.errors import CommitUnknown, RunDeleted, StoreError, StoreUnavailable
 from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply, executed
 from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.holder import Holder, provably_dead
@@ -127,7 +127,11 @@ def _take(
             yield Pause(pause)
             continue
         if outcome is not None:
-            return _finish(fence, token, look, outcome)
+            try:
+                return _finish(fence, token, look, outcome)
+            except StoreError:
+                yield from _give_back(fence, token, opening)
+                raise
         # nil: somebody changed head or lease meanwhile; look again
     if doubt:
         raise CommitUnknown(
@@ -155,6 +159,16 @@ def _claim(
         raise _InDoubt(str(telling(replies)))
     _raise_if_refused(fence, replies)
     return executed(replies)
+
+
+def _give_back(fence: Fence, token: str, opening: Opening | None) -> Protocol[None]:
+    """Who cannot go on with what he has opened keeps nobody waiting."""
+    if opening is None:
+        return
+    try:
+        yield Packet((("DEL", fence.keys.lease(token)),))
+    except (NotSent, Lost):
+        return  # it runs out
 
 
 def _look(fence: Fence, opening: Opening | None, patience: int) -> Protocol[_Look]:

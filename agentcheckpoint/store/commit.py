@@ -242,7 +242,7 @@ def _look_at_heir(job: _Job, heir: str, *, doubt: bool) -> Protocol[Committed | 
             outcome = Superseded(theirs, results[theirs.id])
     except RunNotFound:
         raise (yield from _gone(job)) from None
-    except StoreUnavailable as exc:
+    except (StoreUnavailable, StoreRefused) as exc:
         if doubt:
             raise unsettled_error(fence, job.step, exc, doubt=True) from exc
     yield from sweep(fence)
@@ -263,7 +263,10 @@ def _same_step(loaded: Loaded, same: Callable[[Done], bool] | None) -> Done | No
 def _gone(job: _Job) -> Protocol[AgentCheckpointError]:
     """The error for a run that has no head: it was deleted, or the store has lost it."""
     fence = job.fence
-    deleted = yield from was_deleted(fence)
+    try:
+        deleted = yield from was_deleted(fence)
+    except (StoreUnavailable, StoreRefused) as exc:
+        return unsettled_error(fence, job.step, exc, doubt=True)
     if deleted:
         yield from sweep(fence)
     return gone_error(fence, job.step, deleted=deleted)

@@ -92,7 +92,9 @@ class Stalled:
         line, _ = self._listening.accept()
         with line:
             line.recv(65536)
-            line.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n" + self._events)
+            line.sendall(
+                b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n" + self._events
+            )
             line.settimeout(0.02)
             while not self.go_on.is_set():
                 try:

@@ -89,9 +89,7 @@ KINDS: dict[str, Callable[[OpenAI], Any]] = {
     "beta": lambda c: c.beta.chat.completions.parse(model=MODEL, messages=user("p"), response_format=Word),
     "beta.responses": lambda c: c.beta.responses.create(model=MODEL, input="q"),
     "post": lambda c: c.post("/chat/completions", cast_to=object, body={"model": MODEL, "messages": user("x")}),
-    "post(URL)": lambda c: c.post(
-        f"{c.base_url}embeddings?a=b", cast_to=object, body={"model": MODEL, "input": "x"}
-    ),
+    "post(URL)": lambda c: c.post(f"{c.base_url}embeddings?a=b", cast_to=object, body={"model": MODEL, "input": "x"}),
 }
 
 UNMEASURED = ("chat.create(stream)", "chat.create(stream, tools)", "chat.stream", "with_streaming_response(stream)")
@@ -130,7 +128,9 @@ def test_a_conversation_with_the_sdks_own_objects_is_replayed(url: str) -> None:
                 results = ({"role": "tool", "tool_call_id": c.id, "content": "3"} for c in said.tool_calls or ())
                 client.chat.completions.create(model=MODEL, messages=[*messages, said, *results])
                 reply = client.responses.create(model=MODEL, input="add", tools=[FLAT_TOOL])
-                client.responses.create(model=MODEL, input=[*map(as_input, reply.output), *map(output_of, calls(reply))])
+                client.responses.create(
+                    model=MODEL, input=[*map(as_input, reply.output), *map(output_of, calls(reply))]
+                )
         assert len(provider.requests) == len(provider.journal) == 4
 
 

@@ -110,7 +110,9 @@ def test_outside_a_run_a_wrapped_client_sends_what_the_bare_one_sends(provider: 
             client.chat.completions.create(model="demo-large", messages=HI)
     one, two = provider.requests
     assert one.body == two.body
-    assert {k: v for k, v in one.headers.items() if k != "host"} == {k: v for k, v in two.headers.items() if k != "host"}
+    assert {k: v for k, v in one.headers.items() if k != "host"} == {
+        k: v for k, v in two.headers.items() if k != "host"
+    }
     assert isinstance(wrapped, OpenAI) and ac.wrap(wrapped) is wrapped
 
 

@@ -86,7 +86,11 @@ def test_a_copy_for_another_server_has_another_servers_prices(url: str, provider
 
 def test_prices_come_from_the_users_table_then_from_the_named_provider(url: str, provider: Provider) -> None:
     costs = []
-    for terms in ({}, {"provider": "openai"}, {"provider": "openai", "prices": {"gpt-5-mini": Price(input=1, output=1)}}):
+    for terms in (
+        {},
+        {"provider": "openai"},
+        {"provider": "openai", "prices": {"gpt-5-mini": Price(input=1, output=1)}},
+    ):
         name = f"r{len(costs)}"
         with ac.wrap(OpenAI(base_url=provider.url, api_key=KEY), **terms) as client, ac.run(name, store=url) as run:
             client.responses.create(model="gpt-5-mini", input="x" * 400)

@@ -96,6 +96,13 @@ def swept(hand: Hand, head: bytes | None = b"2.heir") -> Hand:
     return hand.executed(2)
 
 
+def gave_back(hand: Hand) -> Hand:
+    """Answers the giving back of a lease by a worker that cannot go on with what it has opened."""
+    (command,) = hand.commands
+    assert command[0] == "DEL" and str(command[1]).endswith(":lease")
+    return hand.reply(1)
+
+
 def tokens() -> Any:
     """Makes tokens that a test can foresee: 1.t1, 2.t2, ..."""
     made = iter(range(1, 1000))

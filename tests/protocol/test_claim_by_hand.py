@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 import pytest
-from hand import ALIVE, Hand, a_load, done, fence, opening, tokens
+from hand import ALIVE, Hand, a_load, done, fence, gave_back, opening, tokens
 
 from agentcheckpoint.core.models import LedgerEntry
 from agentcheckpoint.errors import (
@@ -145,8 +145,9 @@ def test_a_missing_birth_mark_or_result_is_a_loss(lost: str) -> None:
     else:
         load[2] = 1
     hand = open_by_hand().reply(0, b"OK", None, 0)
+    hand.executed(*[b"OK"] * (len(hand.commands) - 2 - LOAD), *load)
     with pytest.raises(CheckpointsLost):
-        hand.executed(*[b"OK"] * (len(hand.commands) - 2 - LOAD), *load)
+        gave_back(hand)
 
 
 def test_renames_error_for_a_missing_key_is_no_verdict_the_birth_marks_are() -> None:
@@ -169,8 +170,9 @@ def test_what_is_corrupt_or_newer_is_refused_and_named(line: bytes, error: type[
     load = a_load("1.t1")
     load[0].append(line)
     hand = open_by_hand().reply(0, b"OK", None, 0)
+    hand.executed(*[b"OK"] * (len(hand.commands) - 2 - LOAD), *load)
     with pytest.raises(error, match=r"log\[2\]"):
-        hand.executed(*[b"OK"] * (len(hand.commands) - 2 - LOAD), *load)
+        gave_back(hand)
 
 
 @pytest.mark.parametrize("place", [0, 2])

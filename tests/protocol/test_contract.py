@@ -209,8 +209,9 @@ def test_a_key_that_vanishes_is_a_loss_for_heirs_and_readers(colour: Colour, wor
     colour.ask("DEL", getattr(fence.keys, key)(fence.token))
     with pytest.raises(CheckpointsLost):
         colour.run(snapshot(fence))
-    with pytest.raises(CheckpointsLost):
-        colour.run(opening(worker()))
+    for _ in range(2):  # the first keeps no lease of what it could not open
+        with pytest.raises(CheckpointsLost):
+            colour.run(opening(worker()))
 
 
 def test_a_store_that_was_emptied_under_a_worker_is_a_loss_and_not_a_deletion(colour: Colour, worker: Any) -> None:

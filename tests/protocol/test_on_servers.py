@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -71,6 +72,30 @@ def test_commits_of_many_threads_are_each_applied_once(server_url: str, run_id: 
             thread.join()
     view = ac.get(run_id, store=server_url)
     assert len(view.steps) == 40
+
+
+def test_one_key_called_at_once_runs_once(server_url: str, run_id: str) -> None:
+    ran: list[int] = []
+
+    def slow() -> int:
+        ran.append(1)
+        time.sleep(0.05)
+        return 7
+
+    async def slow_too() -> int:
+        ran.append(2)
+        await asyncio.sleep(0.05)
+        return 8
+
+    async def on_a_loop() -> list[int]:
+        async with ac.run(run_id, store=server_url) as run:
+            return await asyncio.gather(*(run.step(ac.Step("t", key="k"), slow_too) for _ in range(5)))
+
+    with ac.run(run_id, store=server_url) as run, ThreadPoolExecutor(5) as pool:
+        assert list(pool.map(lambda _: run.step(ac.Step("s", key="k"), slow), range(5))) == [7] * 5
+    with pytest.warns(ac.UnmetStepsWarning):
+        assert asyncio.run(on_a_loop()) == [8] * 5
+    assert ran == [1, 2]
 
 
 def test_a_worker_whose_lease_ran_out_writes_nothing_and_gets_the_heirs_result(

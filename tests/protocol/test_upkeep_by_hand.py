@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 import pytest
-from hand import ALIVE, LOOK, REFUSED, Hand, a_load, fence, opening, tokens
+from hand import ALIVE, LOOK, REFUSED, Hand, a_load, fence, gave_back, opening, tokens
 
 from agentcheckpoint.core.models import LedgerEntry
 from agentcheckpoint.errors import CheckpointCorrupt, RunNotFound, StoreRefused, StoreUnavailable
@@ -84,8 +84,9 @@ def test_an_error_of_a_claims_own_writes_is_corrupt() -> None:
     hand = opened().reply(1, b"OK", b"1.x", 0).reply(b"OK", None, -2, [b"retryable", b"1"])
     inside: list[Any] = [b"OK"] * (len(hand.commands) - 9)
     inside[1] = WRONGTYPE
+    hand.executed(*inside, *a_load("2.t1"))
     with pytest.raises(CheckpointCorrupt, match="WRONGTYPE"):
-        hand.executed(*inside, *a_load("2.t1"))
+        gave_back(hand)
 
 
 def test_a_lease_that_cannot_be_read_is_somebodys() -> None:
