@@ -199,7 +199,6 @@ class Attempt:
             return call.mismatch
         if policy == "rerun":
             return None
-        self.journal.end(call)
         raise step_mismatch(self.run_id, call, call.mismatch)
 
     def fetch(self, done: Done) -> Protocol[bytes]:

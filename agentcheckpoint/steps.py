@@ -16,6 +16,7 @@ from agentcheckpoint.core.journal import Call, Scope
 from agentcheckpoint.core.ledger import as_waste
 from agentcheckpoint.core.models import Done, Failed, Inputs, Intent, LedgerEntry, Payload, StepKind, Usage
 from agentcheckpoint.core.pricing import price_usage
+from agentcheckpoint.core.roundtrip import name_of
 from agentcheckpoint.core.usage import usage_of
 from agentcheckpoint.errors import AgentCheckpointError, ResultNotStorable, RunMisuse, StepRejected
 from agentcheckpoint.explain import failure
@@ -72,7 +73,7 @@ def plan_step(
     attempt.check()
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
         raise RunMisuse(
-            f"run {attempt.run_id!r}, step {step.name!r}: {fn.__qualname__} is a generator: what it yields can be "
+            f"run {attempt.run_id!r}, step {step.name!r}: {name_of(fn)} is a generator: what it yields can be "
             "consumed only once, and a result is given again on each replay. Call something that returns a list.",
             run_id=attempt.run_id,
             step=step.name,
@@ -208,8 +209,10 @@ def keep_result(
     )
     try:
         outcome = yield Perform(attempt.commit(Change(done, payload), plan.call, value))
-    except BaseException:  # stored or not: the caller does not get it
+    except BaseException as exc:  # stored or not: the caller does not get it
         attempt.journal.undelivered(plan.call)
+        if isinstance(exc, AgentCheckpointError) and exc.value is None:
+            exc.value = value
         raise
     if isinstance(outcome, Superseded):
         theirs = outcome.entry

@@ -2,8 +2,8 @@
 
     python tests/other_worker.py URL RUN LEASE
 
-runs step ``one``, says ``open`` and waits inside step ``two`` for a line on its standard input. Then it says what became
-of it: ``busy``, ``lost``, or ``done`` and the results.
+runs step ``one``, says ``open`` and waits inside step ``two`` for a line on its standard input. Then it says what
+became of it: ``busy``, ``lost``, or ``done`` and the results.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def main(url: str, run_id: str, lease: str) -> None:
     step_one, step_two = ac.Step("one", ignore=("worker",)), ac.Step("two", ignore=("worker",))
     try:
         with ac.run(run_id, store=url, lease=float(lease)) as run:
-            results = run.step(step_one, one, f"attempt {run.attempt}"), run.step(step_two, two, f"attempt {run.attempt}")
+            me = f"attempt {run.attempt}"
+            results = run.step(step_one, one, me), run.step(step_two, two, me)
     except ac.RunBusy:
         print("busy", flush=True)
     except ac.LeaseLost as exc:

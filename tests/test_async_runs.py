@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from async_tools import Tool, slots
-from memory_runs import fresh, logged
+from memory_runs import fresh, leased, logged
 
 import agentcheckpoint as ac
 from agentcheckpoint.core.models import Done
@@ -125,6 +125,7 @@ async def test_a_step_that_outlives_its_run_is_recorded_and_does_not_reopen_it()
     go_on.set()
     assert await task == 1
     assert ac.get("r", store=url).state == "completed"
+    assert not leased(url, "r")
     async with ac.run("r", store=url, wait=0) as run:
         assert await run.step("s", slow) == 1
     assert tool.ran == [1]

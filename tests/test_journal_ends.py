@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 from replaying import Attempt, done
@@ -191,6 +193,16 @@ def test_a_slash_in_a_key_is_no_nesting() -> None:
 # -- threads ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    """Threads change places after nearly every instruction."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("hasty_threads")
 def test_calls_from_many_threads_get_a_slot_each() -> None:
     first = Attempt()
     taken: list[str] = []

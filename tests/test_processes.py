@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -23,36 +22,33 @@ __all__ = ["embedded_url"]
 
 HERE = Path(__file__).parent
 FORKS = """
-import json, os, sys, warnings
+import json, os, sys
 import agentcheckpoint as ac
 
-def say(call):
+def name(call):
     try:
         return repr(call())
     except ac.AgentCheckpointError as exc:
         return type(exc).__name__
 
-with ac.run("fork", store=sys.argv[1]) as run:
-    run.step("before", int)
-    child = os.fork()
-    if child == 0:
-        said = [say(lambda: run.step("in the child", int))]
-        try:
-            with ac.run("own", store=sys.argv[1]) as own:
-                said.append(say(lambda: own.step("own step", int)))
-            with warnings.catch_warnings(record=True) as seen:
-                warnings.simplefilter("always")
-                ac.step(int.__add__, name="loose")(1, 2) if False else None
-            run._opener_left = True
-        finally:
-            sys.stdout.write(json.dumps(said) + "\\n")
-            sys.stdout.flush()
-    else:
-        os.waitpid(child, 0)
-        run.step("after", int)
-if child == 0:
-    os._exit(0)
-print(json.dumps([run.state]))
+def in_the_child(run):
+    yield name(lambda: run.step("in the child", int))
+    with ac.run("own", store=sys.argv[1]) as own:
+        yield name(lambda: own.step("own step", int))
+
+said, child = [], None
+try:
+    with ac.run("fork", store=sys.argv[1]) as run:
+        run.step("before", int)
+        child = os.fork()
+        if child == 0:
+            said += in_the_child(run)
+        else:
+            os.waitpid(child, 0)
+            run.step("after", int)
+except ac.RunMisuse:
+    said.append("left by RunMisuse")
+print(json.dumps([*said, run.state]), flush=True)
 """
 
 
@@ -119,7 +115,7 @@ def test_a_worker_that_was_paused_past_its_lease_is_fenced_off(embedded_url: str
 def test_a_forked_child_cannot_write_to_its_parents_run_but_to_its_own(embedded_url: str) -> None:
     command = [sys.executable, "-c", FORKS, embedded_url]
     child, parent = (json.loads(line) for line in subprocess.check_output(command, text=True).splitlines())
-    assert child == ["RunMisuse", "0"]
+    assert child == ["RunMisuse", "0", "left by RunMisuse", "running"]
     assert parent == ["completed"]
     view = ac.get("fork", store=embedded_url)
     assert [row.slot for row in view.steps] == ["before", "after"]

@@ -153,6 +153,13 @@ def test_a_result_whose_commit_the_store_refused_is_not_recorded_and_the_step_ru
     assert [done.slot for done in logged(url, "r", Done)] == ["s"]
 
 
+def test_whatever_goes_wrong_with_a_commit_the_result_is_carried(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ac.RunMisuse, match="would wait") as caught, ac.run("r", store=fresh()) as run:
+        failing(monkeypatch, Attempt, "_commit", 1, ac.RunMisuse("it would wait for its own loop"))
+        run.step("s", text, 7)
+    assert caught.value.value == "7"
+
+
 def test_a_result_that_was_evicted_is_lost_and_not_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
     url = fresh()
     record(url, [1])

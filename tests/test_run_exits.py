@@ -14,6 +14,7 @@ from agentcheckpoint.core.ids import run_tag
 from agentcheckpoint.core.models import Closed, Done
 from agentcheckpoint.current import position, withdraw
 from agentcheckpoint.store.keys import RunKeys
+from agentcheckpoint.store.upkeep import renew
 
 
 class Odd(Exception):
@@ -164,12 +165,15 @@ def test_a_lost_lease_of_another_run_ends_this_one_as_any_error_does() -> None:
     assert not leased(url, "r")
 
 
-def test_leaving_normally_after_the_run_was_taken_over_raises_and_writes_nothing() -> None:
+@pytest.mark.parametrize("noticed", [False, True])
+def test_leaving_normally_after_the_run_was_taken_over_raises_and_writes_nothing(noticed: bool) -> None:
     url = fresh()
     with pytest.raises(ac.LeaseLost), ac.run("r", store=url) as run:
         withdraw(run._attempt)  # as if this process had died and another gone on
         with ac.run("r", store=url) as heir:
             heir.step("one", one)
+        if noticed:  # by the thread that renews the lease
+            ac.connect(url).run(renew(run._attempt.fence))
     assert [closed.state for closed in logged(url, "r", Closed)] == ["completed"]
 
 

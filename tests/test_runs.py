@@ -1,4 +1,4 @@
-"""Opening runs: ids, resuming, somebody else at work, the output, the off switch, and what a run says at its end."""
+"""Opening runs: ids, resuming, somebody else at work, and the off switch."""
 
 from __future__ import annotations
 
@@ -6,29 +6,17 @@ import datetime
 import threading
 import time
 import uuid
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import pytest
-from memory_runs import fresh, leased, logged
+from counted import Counted
+from memory_runs import fresh, logged
 
 import agentcheckpoint as ac
 from agentcheckpoint import opening
+from agentcheckpoint.attempt import Attempt
 from agentcheckpoint.core.models import Closed, Done
-
-
-class Counted:
-    """A function that counts how often it was called."""
-
-    def __init__(self, result: object = 1) -> None:
-        self.calls = 0
-        self.result = result
-
-    def __call__(self) -> object:
-        self.calls += 1
-        return self.result
-
+from agentcheckpoint.store.loading import Loaded
 
 # -- opening ----------------------------------------------------------------------------------------------------------
 
@@ -151,6 +139,23 @@ def test_of_two_threads_that_open_it_at_once_one_gets_it_and_keeps_it() -> None:
     assert sorted(outcomes) == ["busy"] * 20 + ["worked"] * 20
 
 
+def test_while_a_run_is_opening_it_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    url, seen, take_over = fresh(), [], Attempt._take_over
+
+    def open_again(attempt: Attempt, loaded: Loaded) -> None:
+        try:
+            ac.run("r", store=url).__enter__()
+        except ac.RunBusy:
+            seen.append("busy")
+        take_over(attempt, loaded)
+
+    monkeypatch.setattr(Attempt, "_take_over", open_again)
+    with ac.run("r", store=url):
+        pass
+    assert seen == ["busy"]
+    assert ac.get("r", store=url).state == "completed"
+
+
 def test_one_that_waits_gets_the_run_when_it_is_free_and_never_before() -> None:
     url, order = fresh(), []
 
@@ -183,84 +188,6 @@ def test_while_a_run_is_closing_it_is_still_busy(monkeypatch: pytest.MonkeyPatch
         pass
     assert seen == ["busy"]
     assert ac.get("r", store=url).state == "completed"
-
-
-# -- the output -------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Report:
-    title: str
-    at: datetime.date
-
-
-def test_the_output_is_stored_when_the_run_completes() -> None:
-    url = fresh()
-    with ac.run("r", store=url) as run:
-        given = Report("t", datetime.date(2026, 1, 2))
-        assert run.finish(given) == given
-    (closed,) = logged(url, "r", Closed)
-    assert closed.output is not None and closed.output.size > 10
-
-
-def test_no_output_is_stored_when_the_run_fails_after_it_was_set() -> None:
-    url = fresh()
-    with pytest.raises(ValueError), ac.run("r", store=url) as run:
-        run.finish("done")
-        raise ValueError
-    assert logged(url, "r", Closed)[0].output is None
-
-
-def test_an_output_that_cannot_be_stored_fails_the_run_at_once_and_is_carried() -> None:
-    url, output = fresh(), {"at": [object()]}
-    with pytest.raises(ac.ResultNotStorable, match="run 'r', its output") as caught, ac.run("r", store=url) as run:
-        run.finish(output)
-    assert caught.value.value is output
-    assert caught.value.path == "$.at[0]"
-    assert ac.get("r", store=url).state == "retryable"
-    assert not leased(url, "r")
-
-
-# -- what it says -----------------------------------------------------------------------------------------------------
-
-
-def test_recorded_steps_that_were_not_met_are_reported_with_their_price() -> None:
-    url = fresh()
-    usage = {"model": "m", "usage": {"prompt_tokens": 1_000_000, "completion_tokens": 0, "total_tokens": 1_000_000}}
-    with ac.run("r", store=url) as run:
-        for i in range(7):
-            run.llm(ac.Step(f"s{i}", prices={"m": ac.Price(input="1.5", output="0")}), Counted(usage))
-    told = r"7 step\(s\).*'s0'.*'s4' and 2 more \(\$10\.50\)"
-    with pytest.warns(ac.UnmetStepsWarning, match=told) as caught, ac.run("r", store=url):
-        pass
-    assert caught[0].filename == __file__
-    assert ac.get("r", store=url).state == "completed"
-
-
-def test_nothing_is_reported_when_the_run_ends_by_an_error_or_met_all() -> None:
-    url = fresh()
-    with ac.run("r", store=url) as run:
-        run.step("s", Counted())
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with pytest.raises(ValueError), ac.run("r", store=url):
-            raise ValueError
-        with ac.run("r", store=url) as run:
-            run.step("s", Counted())
-
-
-def test_the_cost_says_what_was_spent_and_what_a_replay_saved() -> None:
-    url = fresh()
-    answer = {"model": "m", "usage": {"prompt_tokens": 20_000, "completion_tokens": 0, "total_tokens": 20_000}}
-    step = ac.Step("s", prices={"m": ac.Price(input="2", output="0")})
-    with ac.run("r", store=url) as run:
-        run.llm(step, Counted(answer))
-        assert str(run.cost) == "spent $0.04"
-    with ac.run("r", store=url) as run:
-        run.llm(step, Counted(answer))
-        assert str(run.cost) == "spent $0.04 · saved $0.04 (1 step replayed)"
-    (_, closed) = logged(url, "r", Closed)
-    assert (closed.saved, closed.replayed) == (40_000_000, 1)
 
 
 # -- off --------------------------------------------------------------------------------------------------------------

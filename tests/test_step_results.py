@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import enum
+import functools
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -215,7 +216,7 @@ async def async_generator() -> AsyncIterator[int]:
     yield 1
 
 
-@pytest.mark.parametrize("fn", [generator, async_generator])
+@pytest.mark.parametrize("fn", [generator, async_generator, functools.partial(generator)], ids=str)
 async def test_a_generator_is_refused_before_it_runs(fn: Callable[[], Any]) -> None:
     url = fresh()
     with pytest.raises(ac.RunMisuse, match="generator"), ac.run("r", store=url) as run:

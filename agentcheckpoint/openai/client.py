@@ -8,7 +8,8 @@ user's own HTTP client sends everything, with its base URL, proxies, time-outs a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextvars import ContextVar
+from contextlib import suppress
+from contextvars import ContextVar, Token
 from functools import cached_property, partial
 from typing import Any, TypeVar, cast
 
@@ -32,6 +33,11 @@ _scope: ContextVar[ModelCall | None] = ContextVar("agentcheckpoint_call", defaul
 def _above(face: type[Any], client: object) -> Any:
     """The SDK's own methods, beneath a face: no type checker can know which class that will be."""
     return cast(Any, super(face, client))
+
+
+def _leave(token: Token[ModelCall | None]) -> None:
+    with suppress(ValueError):  # a coroutine that nobody awaited to its end is closed in another context
+        _scope.reset(token)
 
 
 class _Checkpointed:
@@ -74,7 +80,7 @@ class _Blocking(_Checkpointed):
                     call.attempt.journal.end(call.site.call)
             raise
         finally:
-            _scope.reset(token)
+            _leave(token)
 
     def _send_request(self, request: httpx2.Request, *, stream: bool, **kwargs: Any) -> httpx2.Response:
         send = _above(_Blocking, self)._send_request
@@ -102,7 +108,7 @@ class _Async(_Checkpointed):
                     call.attempt.journal.end(call.site.call)
             raise
         finally:
-            _scope.reset(token)
+            _leave(token)
 
     async def _send_request(self, request: httpx2.Request, *, stream: bool, **kwargs: Any) -> httpx2.Response:
         send = _above(_Async, self)._send_request

@@ -128,8 +128,8 @@ def _warn_if_paid(path: str, endpoint: Endpoint | None) -> None:
     if endpoint is not None:
         what = "is not recorded: its body is no JSON object"
     warnings.warn(
-        f"POST {path} may cost money and {what}. It is made again on every resume, and is not in run.cost. Wrap it: "
-        "run.llm('name', client.images.generate, ...).",
+        f"POST {path} may cost money and {what}. It is made again on every resume, and is not in run.cost. Make it a "
+        "step with a client that is not wrapped: run.llm('name', client.images.generate, ...).",
         UnrecordedCallWarning,
         stacklevel=stacklevel(),
     )

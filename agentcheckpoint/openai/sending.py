@@ -58,8 +58,6 @@ def send_flow(
 
 def _recorded(call: ModelCall) -> Course[Answer | None]:
     """The recorded answer, if the step has one."""
-    if call.unsettled:  # a retry of the SDK's: that it is not recorded is known
-        return None
     done = yield from decide(call.site)
     if done is None:
         return None
@@ -162,7 +160,7 @@ def _priced(call: ModelCall, entry: LedgerEntry, answer: Answer, said: Answered)
 
 def fail(call: ModelCall, error: BaseException) -> Course[None]:
     """The whole call raised: stores what became of its attempts, if that is not stored yet."""
-    if call.unsettled and not _is_recorded(call):
+    if call.unsettled and not _is_stored(call):
         yield from note_failure(call.site, error, 0, tuple(call.unsettled))
     elif call.done is not None and isinstance(error, Exception):
         error.add_note(
@@ -172,10 +170,10 @@ def fail(call: ModelCall, error: BaseException) -> Course[None]:
     call.unsettled = []
 
 
-def _is_recorded(call: ModelCall) -> bool:
-    """Whether the call was interrupted after its commit had been applied."""
-    done = call.attempt.journal.records.get(call.site.slot)
-    return done is not None and any(entry.id == call.unsettled[-1].id for entry in done.entries)
+def _is_stored(call: ModelCall) -> bool:
+    """Whether something went wrong only after the commit had been applied."""
+    last = call.unsettled[-1]
+    return call.attempt.money.get(last.id) == last
 
 
 def replayed_response(answer: Answer, request: httpx2.Request) -> httpx2.Response:

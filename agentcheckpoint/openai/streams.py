@@ -69,6 +69,9 @@ class Tee(TeeBase, httpx2.SyncByteStream):
         self.give_up(_CUT)
         return bool(self.waiting)
 
+    def is_read(self) -> bool:
+        return self._reading.locked()
+
     def drain(self) -> None:
         """Reads in a thread, since a blocking read cannot be given up otherwise."""
         if not self.passing.ended:
@@ -95,8 +98,8 @@ class Tee(TeeBase, httpx2.SyncByteStream):
 
 
 def _hang_up(response: httpx2.Response) -> None:
-    """Ends a read that another thread is still waiting in."""
-    network = response.extensions.get("network_stream")
+    """Ends a read that another thread is still waiting in; a line of HTTP/2 has other readers."""
+    network = response.extensions.get("network_stream") if response.http_version.startswith("HTTP/1") else None
     line = network.get_extra_info("socket") if network is not None else None
     if line is not None:
         with contextlib.suppress(OSError):
@@ -109,6 +112,7 @@ class AsyncTee(TeeBase, httpx2.AsyncByteStream):
     def __init__(self, call: ModelCall, entry: LedgerEntry, response: httpx2.Response, store: Store) -> None:
         super().__init__(call, entry, response, store)
         self._chunks = response.aiter_bytes()
+        self._reading = False
         self._drainer: asyncio.Task[None] | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -133,10 +137,17 @@ class AsyncTee(TeeBase, httpx2.AsyncByteStream):
             if self.waiting:
                 return True
             self._drainer.result()
-        chunk = await anext(self._chunks, None)
+        self._reading = True
+        try:
+            chunk = await anext(self._chunks, None)
+        finally:
+            self._reading = False
         if chunk is not None:
             self.take(chunk)
         return chunk is not None
+
+    def is_read(self) -> bool:
+        return self._reading
 
     async def _at_end(self) -> bool:
         self.take_rest()
@@ -147,7 +158,7 @@ class AsyncTee(TeeBase, httpx2.AsyncByteStream):
 
     async def drain(self) -> None:
         """Reads in a task, which is not cancelled when the time is over: the reader may go on after all."""
-        if self._drainer is None and not self.passing.ended:
+        if self._drainer is None and not self.passing.ended and not self._reading:
             self._drainer = asyncio.ensure_future(self._read_all())
         if self._drainer is not None:
             await asyncio.wait({self._drainer}, timeout=DRAIN)

@@ -7,7 +7,6 @@ import threading
 import warnings
 from collections import deque
 from typing import Any
-from weakref import WeakSet
 
 import httpx2
 
@@ -20,8 +19,6 @@ from agentcheckpoint.openai.sending import keep_answer
 from agentcheckpoint.openai.sse import Passing
 from agentcheckpoint.openai.usage import read_stream
 from agentcheckpoint.store.store import Store
-
-_open: WeakSet[TeeBase] = WeakSet()
 
 
 class TeeBase:
@@ -38,7 +35,6 @@ class TeeBase:
         """Committed, or given up: nothing more is to be done."""
         self._taking = threading.Lock()
         call.attempt.before_next_call.append(self.finish)
-        _open.add(self)
 
     @property
     def elapsed(self) -> Any:
@@ -70,9 +66,8 @@ class TeeBase:
         Raises:
             LeaseLost: an heir has recorded the step with an answer that is not the one handed out here.
         """
-        if self.over:
+        if not self._settle():
             return
-        self._settle()
         with self._taking:
             said = read_stream(self.call.endpoint, self.passing.events)
             body = self.passing.body
@@ -88,13 +83,17 @@ class TeeBase:
         """Called before the run's next step, at its end, and on closing: one who left after the last word has his
         answer. Events that are read here are kept for him, should he go on after all.
         """
-        if self.over or not self.passing.answered or not (left or self._is_left()):
+        if self.over or not self.passing.answered or not (left or (self._is_left() and not self.is_read())):
             return
         outcome = yield Invoke(self.drain, optional=True)
         if self.passing.answered:
             yield from self.commit()
         if isinstance(outcome, Raised) and not isinstance(outcome.error, Exception):
             raise outcome.error
+
+    def is_read(self) -> bool:
+        """Whether somebody waits for its next chunk at this moment."""
+        raise AssertionError
 
     def drain(self) -> Any:
         """Reads what is left of the stream, for ``DRAIN`` seconds at most. Each colour has its own."""
@@ -106,9 +105,8 @@ class TeeBase:
         Args:
             why: what its reader may not have noticed.
         """
-        if self.over:
+        if not self._settle():
             return
-        self._settle()
         self.call.unsettled = []  # its intent stands as unresolved
         self.call.attempt.journal.end(self.call.site.call)
         if why is not None:
@@ -124,11 +122,14 @@ class TeeBase:
         if not self.passing.answered and self._is_left():
             self.give_up()
 
-    def _settle(self) -> None:
-        self.over = True
-        _open.discard(self)
-        if self.finish in self.call.attempt.before_next_call:
-            self.call.attempt.before_next_call.remove(self.finish)
+    def _settle(self) -> bool:
+        """Nothing more is to be done; whether that is new."""
+        with self._taking:
+            if self.over:
+                return False
+            self.over = True
+        self.call.attempt.before_next_call.remove(self.finish)
+        return True
 
     def _is_left(self) -> bool:
         """Whether nobody will read on: the caller is the reader himself, he is gone, or the run is being left."""
@@ -157,6 +158,7 @@ def _here() -> tuple[threading.Thread, asyncio.Task[Any] | None]:
 
 def make_way(call: ModelCall) -> None:
     """Ends a stream of the same slot that its reader has left: the call would wait for it in vain."""
-    for stream in tuple(_open):
-        if stream.call.attempt is call.attempt and stream.call.site.slot == call.site.slot:
+    for finish in list(call.attempt.before_next_call):
+        stream = getattr(finish, "__self__", None)
+        if isinstance(stream, TeeBase) and stream.call.site.slot == call.site.slot:
             stream.yield_slot()

@@ -189,7 +189,7 @@ async def test_a_blocking_client_in_an_async_run_beside_async_calls(url: str, pr
 
 
 def blocking_stream(client: Any, n: int) -> str:
-    return str([event.id for event in chat(client, f"streamed {n}", stream=True)][0])
+    return str(list(chat(client, f"streamed {n}", stream=True))[-1].id)
 
 
 async def test_a_blocking_call_that_would_wait_for_its_own_loop_is_refused_before_it_pays(url: str) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
 import openai
 import pytest
-from asking import MODEL, async_client, bills, chat, chat_async, is_last_word, recorded, sync_client
+from asking import MODEL, async_client, bills, chat_async, is_last_word, recorded
 from gates import Gate, Stalled, chunk
 from openai import AsyncOpenAI
 
@@ -84,41 +83,6 @@ async def test_a_chat_stream_left_after_its_last_word_is_a_step(
     assert "chat" in recorded(url)
     assert len(provider.requests) == 1 + (then == "next call")
     assert run.cost.paid == (provider.spent if usage else provider.spent - provider.journal[0].cost)
-
-
-async def test_a_stream_left_by_a_task_that_has_ended_is_a_step(url: str, provider: Provider) -> None:
-    streams_held = []
-
-    async def read(client: AsyncOpenAI, n: int) -> None:
-        stream = await chat_async(client, f"number {n}", stream=True, stream_options=USAGE)
-        streams_held.append(stream)
-        async for event in stream:
-            if is_last_word(event):
-                return
-
-    for _ in range(2):
-        async with async_client(provider) as client, ac.run("r", store=url) as run:
-            await asyncio.gather(*(read(client, n) for n in range(3)))
-            await run.step("next", int, 1)
-    assert run.cost.replayed == 4 and run.cost.paid == provider.spent
-    assert len(provider.requests) == 3
-
-
-async def test_two_streams_read_by_turns_are_two_steps(url: str, provider: Provider) -> None:
-    async def read(client: AsyncOpenAI, run: Any, n: int) -> list[Any]:
-        events = []
-        async for event in await chat_async(client, f"a few words {n}", stream=True, stream_options=USAGE):
-            events.append(event)
-            await run.step(ac.Step("seen", key=f"{n}.{len(events)}"), int, len(events))
-        return events
-
-    read_both = []
-    for _ in range(2):
-        async with async_client(provider) as client, ac.run("r", store=url) as run:
-            read_both.append(await asyncio.gather(read(client, run, 1), read(client, run, 2)))
-    assert read_both[0] == read_both[1]
-    assert all(events[-1].usage is not None for events in read_both[0])
-    assert len(provider.journal) == 2 and run.cost.paid == provider.spent
 
 
 @pytest.mark.parametrize("kind", ["chat", "responses"])
@@ -209,50 +173,3 @@ async def test_the_same_key_can_be_called_again_after_its_stream_was_left(url: s
             assert [event async for event in await ask(client, "responses")]
         assert run.cost.unresolved == 1
     assert recorded(url) == ["ask[k]"]
-
-
-# -- other threads ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("leave", [False, True], ids=["to its end", "left after its last word"])
-def test_a_stream_read_in_another_thread_than_it_was_opened_in(url: str, provider: Provider, leave: bool) -> None:
-    def read() -> None:
-        for event in stream:
-            if leave and is_last_word(event):
-                return
-
-    for _ in range(2):
-        with sync_client(provider) as client, ac.run("r", store=url) as run:
-            stream = chat(client, stream=True, stream_options=USAGE)
-            thread = threading.Thread(target=read)
-            thread.start()
-            thread.join()
-            run.step("next", int, 1)
-    assert len(provider.requests) == 1 and run.cost.paid == provider.spent
-
-
-async def test_a_stream_read_in_a_pools_thread_and_left_there_is_a_step(url: str, provider: Provider) -> None:
-    def read() -> Any:
-        stream = chat(client, stream=True, stream_options=USAGE)
-        for event in stream:
-            if is_last_word(event):
-                return stream
-
-    for _ in range(2):
-        with sync_client(provider) as client:
-            async with ac.run("r", store=url) as run:
-                held = await asyncio.to_thread(read)
-            assert held is not None
-    assert len(provider.requests) == 1 and run.cost.paid == provider.spent
-
-
-def test_a_stream_that_outlives_its_run_is_recorded_all_the_same(url: str, provider: Provider) -> None:
-    with sync_client(provider) as client:
-        with ac.run("r", store=url):
-            events = iter(chat(client, stream=True))
-            next(events)
-        assert list(events)
-        assert ac.get("r", store=url).state == "completed"
-        with ac.run("r", store=url):
-            list(chat(client, stream=True))
-    assert len(provider.requests) == 1

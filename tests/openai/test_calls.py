@@ -1,4 +1,4 @@
-"""Every kind of call that the SDK has for a step: replayed as the very objects it gave, with no request and no payment."""
+"""Every kind of call that the SDK has for a step: replayed as the very objects it gave, with no request to pay for."""
 
 from __future__ import annotations
 

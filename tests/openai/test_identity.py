@@ -188,9 +188,9 @@ def test_an_async_client_warns_on_the_users_line(url: str, provider: Provider, m
 
     async def ask() -> None:
         async with async_client(provider, max_retries=0) as client, ac.run("r", store=url):
-            with pytest.warns(ac.UnrecordedCallWarning, match="images") as caught:
-                with pytest.raises(openai.NotFoundError):
-                    await client.images.generate(prompt="x")
+            warns, fails = pytest.warns(ac.UnrecordedCallWarning, match="images"), pytest.raises(openai.NotFoundError)
+            with warns as caught, fails:
+                await client.images.generate(prompt="x")
             assert caught[0].filename == __file__
 
     asyncio.run(ask())

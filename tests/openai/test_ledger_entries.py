@@ -102,16 +102,16 @@ def _short(answer: Any) -> str:
 def test_retry_after_is_kept(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr("time.sleep", slept.append)
-    with Provider(scripted(Answer(status=429, error="slow down", retry_after="7"), "ok")) as provider:
-        with sync_client(provider) as client, ac.run("r", store=url):
-            chat(client)
+    limited = Answer(status=429, error="slow down", retry_after="7")
+    with Provider(scripted(limited, "ok")) as provider, sync_client(provider) as client, ac.run("r", store=url):
+        chat(client)
     assert 7.0 in slept
 
 
 def test_no_retries_means_none(url: str) -> None:
     with Provider(scripted(LIMITED, "ok")) as provider:
-        with sync_client(provider, max_retries=0) as client, ac.run("r", store=url):
-            with pytest.raises(openai.RateLimitError):
+        with pytest.raises(openai.RateLimitError), sync_client(provider, max_retries=0) as client:
+            with ac.run("r", store=url):
                 chat(client)
         assert len(provider.requests) == 1 and bills(url) == ["not_billed"]
 

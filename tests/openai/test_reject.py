@@ -46,7 +46,7 @@ HANDLES: dict[str, tuple[Callable[[OpenAI], Any], Callable[[Any], object]]] = {
     ),
     "an embedding": (lambda c: c.embeddings.create(model=MODEL, input="x"), lambda answer: answer),
     "a chunk": (lambda c: list(chat(c, stream=True))[2], lambda chunk: chunk),
-    "a chunk's id": (lambda c: list(chat(c, stream=True))[0], lambda chunk: chunk.id),
+    "a chunk's id": (lambda c: list(chat(c, stream=True))[-1], lambda chunk: chunk.id),
     "a stream": (lambda c: (stream := chat(c, stream=True), list(stream))[0], lambda stream: stream),
     "an event": (ended, lambda event: event),
     "an event's response": (ended, lambda event: event.response),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ def test_the_events_are_the_same_however_the_bytes_are_cut(texts: list[str], end
     body = b"".join(events)
     places = sorted({0, len(body), *(cut for cut in cuts if cut < len(body))})
     passing = Passing("chat")
-    out = [part for a, b in zip(places, places[1:], strict=False) for part in passing.feed(body[a:b])]
+    out = [part for a, b in pairwise(places) for part in passing.feed(body[a:b])]
     assert out == [(one, one is events[-1]) for one in events]
     assert passing.body == body and not passing.rest() and passing.ended
     assert [one["text"] for one in passing.events] == texts

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import weakref
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -146,6 +147,41 @@ async def test_a_connection_that_was_closed_while_idle_is_noticed_before_it_is_u
     await asyncio.sleep(0.05)
     assert await store.run_async(ask("CLIENT", "ID")) != idle
     await store.loop_driver().release()
+
+
+async def test_a_watch_is_not_ended_by_anothers_commit_on_the_same_loop(store: Store) -> None:
+    def claiming() -> Protocol[Any]:
+        yield Packet((("WATCH", "head"),), held=True)
+        yield Await(changed)
+        return (yield Packet((("MULTI",), ("SET", "head", "mine"), ("EXEC",)), held=True))[-1]
+
+    def committing() -> Protocol[Any]:
+        return (yield Packet((("MULTI",), ("SET", "head", "another's"), ("EXEC",))))[-1]
+
+    changed: Future[None] = Future()
+    claim = asyncio.ensure_future(store.run_async(claiming()))
+    await asyncio.sleep(0.05)
+    assert await store.run_async(committing()) == [b"OK"]
+    changed.set_result(None)
+    assert await claim is None
+    assert await store.run_async(ask("GET", "head")) == b"another's"
+
+
+async def test_a_packet_that_goes_on_after_its_watch_broke_is_not_sent_at_all(store: Store) -> None:
+    def reckless() -> Protocol[str]:
+        watch = yield Packet((("WATCH", "head"), ("CLIENT", "ID")), held=True)
+        store.run(ask("CLIENT", "KILL", "ID", watch[1]))
+        with suppress(Lost):
+            yield Packet((("GET", "head"),), held=True)
+        try:
+            yield Packet((("MULTI",), ("SET", "head", "mine"), ("EXEC",)), held=True)
+        except NotSent:
+            return "not sent"
+        return "executed"
+
+    store.run(ask("DEL", "head"))
+    assert await store.run_async(reckless()) == "not sent"
+    assert await store.run_async(ask("GET", "head")) is None
 
 
 async def test_error_replies_are_replies_and_the_next_packet_is_answered_by_its_own(store: Store) -> None:

@@ -16,7 +16,7 @@ from servers import RedisServer
 from agentcheckpoint.errors import StoreUnavailable
 from agentcheckpoint.store import connect as connecting
 from agentcheckpoint.store.dial import dial_url
-from agentcheckpoint.store.effects import Lost, Packet, Pause, Protocol, Refusal
+from agentcheckpoint.store.effects import Lost, NotSent, Packet, Pause, Protocol, Refusal
 from agentcheckpoint.store.store import Store
 
 SLOW = Packet((("BLPOP", "nothing", "0.4"),))
@@ -149,6 +149,23 @@ def test_a_watch_whose_connection_died_never_executes_on_another(store: Store) -
 
     store.run(ask("DEL", "head"))
     assert store.run(claiming()) == "lost"
+    assert store.run(ask("GET", "head")) is None
+
+
+def test_a_packet_that_goes_on_after_its_watch_broke_is_not_sent_at_all(store: Store) -> None:
+    def reckless() -> Protocol[str]:
+        watch = yield Packet((("WATCH", "head"), ("CLIENT", "ID")), held=True)
+        Store(store._dial).run(ask("CLIENT", "KILL", "ID", watch[1]))
+        with suppress(Lost):
+            yield Packet((("GET", "head"),), held=True)
+        try:
+            yield Packet((("MULTI",), ("SET", "head", "mine"), ("EXEC",)), held=True)
+        except NotSent:
+            return "not sent"
+        return "executed"
+
+    store.run(ask("DEL", "head"))
+    assert store.run(reckless()) == "not sent"
     assert store.run(ask("GET", "head")) is None
 
 

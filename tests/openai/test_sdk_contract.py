@@ -137,33 +137,6 @@ def test_every_kind_of_call_lets_them_cross(
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])
-def test_a_run_that_another_worker_has_taken_is_not_paid_for(url: str, provider: Provider, colour: str) -> None:
-    """The intent is a fenced write: it stops a zombie before it pays."""
-    store = ac.connect(url)
-
-    def steal() -> None:
-        opener = ac.run("r", store=store, lease=30)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("agentcheckpoint.attempt.released_here", lambda _: True)  # as if the first had died
-            with opener:
-                pass
-
-    async def on_a_loop() -> None:
-        async with async_client(provider) as client, ac.run("r", store=store):
-            await asyncio.to_thread(steal)
-            await chat_async(client)
-
-    def blocking() -> None:
-        with sync_client(provider) as client, ac.run("r", store=store):
-            steal()
-            chat(client)
-
-    with pytest.raises(ac.LeaseLost):
-        asyncio.run(on_a_loop()) if colour == "async" else blocking()
-    assert not provider.requests
-
-
-@pytest.mark.parametrize("colour", ["sync", "async"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ac.Suspended(), Stop(), ValueError("of the user's")], ids=ids)
 def test_what_is_raised_while_the_request_is_under_way_leaves_it_unresolved(
     url: str, provider: Provider, error: BaseException, colour: str
@@ -238,3 +211,13 @@ def test_one_call_of_the_sdks_is_one_request_of_ours(
             patch.setattr(type(client), "_send_request", lambda *a, **k: sent.append("x") or inner(*a, **k))
             ask(client)
     assert len(sent) == len(provider.requests) == 1
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_what_goes_wrong_after_a_commit_does_not_undo_it(url: str, provider: Provider, colour: str) -> None:
+    """Such as a warning that is made an error: the answer is recorded, and paid, and waits for the same call."""
+    with raising(UserWarning("by the way"), "done"), pytest.raises(UserWarning, match="by the way"):
+        call(provider, url, "chat", colour)
+    assert bills(url) == ["paid"]
+    call(provider, url, "chat", colour)
+    assert len(provider.requests) == 1
