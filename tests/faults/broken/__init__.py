@@ -1,0 +1,1 @@
+"""The variants, by what they break. Each module has a tuple ``VARIANTS``."""
