@@ -130,7 +130,8 @@ def _take(
             try:
                 return _finish(fence, token, look, outcome)
             except StoreError:
-                yield from _give_back(fence, token, opening)
+                if opening is not None:  # who cannot go on with what he has opened keeps nobody waiting
+                    yield from give_back(fence, token)
                 raise
         # nil: somebody changed head or lease meanwhile; look again
     if doubt:
@@ -161,10 +162,8 @@ def _claim(
     return executed(replies)
 
 
-def _give_back(fence: Fence, token: str, opening: Opening | None) -> Protocol[None]:
-    """Who cannot go on with what he has opened keeps nobody waiting."""
-    if opening is None:
-        return
+def give_back(fence: Fence, token: str) -> Protocol[None]:
+    """Gives up a lease that a claim has taken."""
     try:
         yield Packet((("DEL", fence.keys.lease(token)),))
     except (NotSent, Lost):
@@ -250,7 +249,7 @@ def _finish(fence: Fence, token: str, look: _Look, replies: Sequence[Reply]) -> 
     for reply in replies[:-LOAD_REPLIES]:
         if isinstance(reply, Refusal) and "no such key" not in reply.text:
             raise corrupt(fence.run_id, fence.keys.head, f"the server answered {reply}")
-    if fence.token and look.head in fence.issued:
+    if fence.token and look.head in fence.issued and not fence.is_outrun(token):
         older = fence.issued.index(look.head or "") < fence.issued.index(fence.token)
         fence.went_back = fence.went_back or older
     fence.loaded(token, len(loaded.entries), loaded.results, loaded.ids)

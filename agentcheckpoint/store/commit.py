@@ -12,11 +12,12 @@ from agentcheckpoint.core.models import Done, Logged, Rejected
 from agentcheckpoint.errors import (
     AgentCheckpointError,
     CommitUnknown,
+    RunMisuse,
     RunNotFound,
     StoreRefused,
     StoreUnavailable,
 )
-from agentcheckpoint.store.claim import PAUSES, Foreign, Gone, settle
+from agentcheckpoint.store.claim import PAUSES, Foreign, Gone, give_back, settle
 from agentcheckpoint.store.effects import (
     Await,
     Command,
@@ -135,7 +136,10 @@ def _commit(job: _Job) -> Protocol[Committed | Superseded]:
     trouble: Exception | None = None
     for patience, pause in enumerate(PAUSES, start=1):
         while (settling := fence.settlement()) is not None:
-            yield Await(settling)
+            try:
+                yield Await(settling)
+            except RunMisuse:  # a blocking step on the very loop that settles: the verdict tells whether it counted
+                break
         fence.check_process()
         if fence.heir is not None:  # a sibling or a renewal has met him: nothing more leaves under this token
             return (yield from _look_at_heir(job, fence.heir, doubt=False))
@@ -160,6 +164,8 @@ def _commit(job: _Job) -> Protocol[Committed | Superseded]:
         token = fence.token if unjudged else sent.token
         found = yield from _settle(job, token, doubt=unjudged or verdict == "unknown")
         if found is not None:
+            if job.change.release and isinstance(found, Committed):  # the claim that settled it took the lease anew
+                yield from give_back(fence, fence.token)
             return found
         trouble = NotNow("each time it was found not to be applied")
     raise unavailable_error(fence, job.step, trouble)
@@ -201,11 +207,7 @@ def _settle(job: _Job, token: str, *, doubt: bool) -> Protocol[Committed | Super
         if fence.heir is not None:  # a sibling's settlement has met him
             return (yield from _look_at_heir(job, fence.heir, doubt=doubt))
         settling = fence.begin_settlement(token)
-        if settling is None:
-            other = fence.settlement()
-            failed = (yield Await(other)) if other is not None else None
-            if failed is not None:
-                raise unsettled_error(fence, job.step, failed, doubt=doubt)
+        if settling is None and (yield from _is_settled_by_sibling(job, doubt=doubt)):
             continue
         error: Exception | None = None
         try:
@@ -214,12 +216,27 @@ def _settle(job: _Job, token: str, *, doubt: bool) -> Protocol[Committed | Super
             error = exc
             raise unsettled_error(fence, job.step, exc, doubt=doubt) from exc
         finally:
-            fence.end_settlement(settling, error)
+            if settling is not None:
+                fence.end_settlement(settling, error)
         if isinstance(outcome, Foreign):
             return (yield from _look_at_heir(job, outcome.head, doubt=doubt))
         if isinstance(outcome, Gone):
             raise (yield from _gone(job))
     return Committed() if job.change.entry.id in fence.committed else None
+
+
+def _is_settled_by_sibling(job: _Job, *, doubt: bool) -> Protocol[bool]:
+    """Waits for the settlement under way; ``False``: this is a blocking step on the very loop that settles. It cannot
+    wait, and claims for itself.
+    """
+    other = job.fence.settlement()
+    try:
+        failed = (yield Await(other)) if other is not None else None
+    except RunMisuse:
+        return False
+    if failed is not None:
+        raise unsettled_error(job.fence, job.step, failed, doubt=doubt)
+    return True
 
 
 def _look_at_heir(job: _Job, heir: str, *, doubt: bool) -> Protocol[Committed | Superseded]:

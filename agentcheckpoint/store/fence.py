@@ -120,6 +120,10 @@ class Fence:
         with self.lock:
             self.issued.append(token)
 
+    def is_outrun(self, token: str) -> bool:
+        """Whether a sibling that could not wait has claimed with a later token meanwhile: that one counts."""
+        return self.token != "" and self.issued.index(token) < self.issued.index(self.token)
+
     def loaded(self, token: str, log: int, results: int, ids: set[str]) -> None:
         """Take over the token of a claim whose complete load is known.
 
@@ -127,6 +131,8 @@ class Fence:
             CheckpointsLost: something is missing there that this worker knows to be committed.
         """
         with self.lock:  # a sibling's commit may be acknowledged in another thread at this moment
+            if self.is_outrun(token):
+                return
             missing = self.committed - ids
             if missing:
                 raise CheckpointsLost(

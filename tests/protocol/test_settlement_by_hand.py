@@ -7,18 +7,20 @@ import dataclasses
 import pytest
 from hand import ALIVE, REFUSED, Hand, a_load, begin, change, done, fence, same, settle, swept, tokens
 
-from agentcheckpoint.core.models import Rejected
+from agentcheckpoint.core.models import Closed, Rejected
 from agentcheckpoint.errors import (
     CheckpointCorrupt,
     CheckpointsLost,
     CommitUnknown,
     LeaseLost,
     RunDeleted,
+    RunMisuse,
     StoreRefused,
     StoreUnavailable,
 )
-from agentcheckpoint.store.commit import PAUSES, Committed, Superseded, commit
+from agentcheckpoint.store.commit import PAUSES, Change, Committed, Superseded, commit
 from agentcheckpoint.store.effects import Await, Lost, NotSent, Refusal
+from agentcheckpoint.store.loading import LOAD_REPLIES
 from agentcheckpoint.store.upkeep import renew
 
 READ = ["LLEN", "GET", "EXISTS"]
@@ -221,3 +223,37 @@ def test_a_commit_renews_the_lease_and_a_closing_one_gives_it_back() -> None:
     assert ("SET", "ac:{tag}:1.a:lease", ALIVE, "PX", 30_000) in begin(fence()).commands
     closing = Hand(commit(fence(), dataclasses.replace(change(), release=True), tokens()))
     assert ("DEL", "ac:{tag}:1.a:lease") in closing.commands and "SET" not in closing.words
+
+
+# -- settlements that one cannot wait for, and ends that are in doubt ---------------------------------------------------
+
+
+def cannot_wait(hand: Hand) -> Hand:
+    """What a driver says where waiting would never end."""
+    assert isinstance(hand.effect, Await)
+    return hand.throw(RunMisuse("it would wait for its own loop"))
+
+
+def test_a_blocking_step_that_cannot_wait_for_its_loops_settlement_claims_for_itself() -> None:
+    mine, made = fence(), tokens()
+    one = Hand(commit(mine, change("e1"), made, step="one"))
+    one.throw(Lost("cut"))  # an async step's packet is in doubt: its claim is under way
+    one.reply(1, b"OK", b"1.a", 0)
+    two = cannot_wait(Hand(commit(mine, change("e2"), made, step="two")))
+    two.executed(5, 3, 2, b"OK", b"2.t1")  # the claim has been applied, though nobody here has heard of it
+    settle(cannot_wait(two), "2.t1", done("e1"), token="3.t2")
+    cannot_wait(two).executed(4, 1, 3, b"OK", b"3.t2")
+    assert two.outcome == Committed() and mine.token == "3.t2"
+    one.executed(*[b"OK"] * (len(one.commands) - 2 - LOAD_REPLIES), *a_load("2.t1", done("e1")))
+    assert one.outcome == Committed()
+    assert mine.token == "3.t2" and not mine.went_back, "the later claim counts"
+
+
+def test_an_end_that_was_in_doubt_gives_back_the_lease_that_its_settlement_took() -> None:
+    closed = Closed(id="c", at=1, state="completed")
+    mine = fence()
+    hand = Hand(commit(mine, Change(closed, release=True), tokens()))
+    hand.throw(Lost("cut"))
+    settle(hand, "1.a", closed)
+    assert hand.commands == [("DEL", mine.keys.lease("2.t1"))]
+    assert hand.reply(1).outcome == Committed()
