@@ -1,0 +1,88 @@
+"""What a worker writes down as it lives: payments, what it saw. It outlives the worker, who may die at any line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+class Diary:
+    """An append-only file. What earlier lives wrote counts.
+
+    Args:
+        path: the file; a line is written whole, in one system call, so it outlives a SIGKILL.
+        die_at: at which of its own points this life ends by SIGKILL; ``None``: at none.
+    """
+
+    def __init__(self, path: Path, die_at: int | None = None) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._before = Account.read(path)
+        self._left = die_at
+        self._lock = threading.Lock()
+        self.points = 0
+
+    def point(self) -> None:
+        """A place between two things that happen: a life may end here."""
+        with self._lock:
+            self.points += 1
+            if self.points == self._left:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def write(self, what: str, label: str, value: object) -> None:
+        os.write(self._file, (json.dumps([what, label, value]) + "\n").encode())
+
+    def pay(self, label: str) -> dict[str, Any]:
+        """Something that costs money and cannot be undone. What it returns could have come from a model."""
+        self.point()
+        first = not self._before.paid[label]
+        receipt = os.urandom(6).hex()
+        self._before.paid[label].append(receipt)
+        self.write("paid", label, receipt)
+        self.point()
+        usage = {"input_tokens": 1000, "output_tokens": 0}
+        return {"label": label, "receipt": receipt, "first": first, "model": "m", "usage": usage}
+
+    def see(self, label: str, value: object) -> Any:
+        """The agent has it."""
+        self.write("seen", label, value)
+        self.point()
+        return value
+
+
+@dataclass
+class Account:
+    """A diary, read: by label and in order."""
+
+    paid: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    seen: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
+    ends: list[Any] = field(default_factory=list[Any])
+    errors: list[str] = field(default_factory=list[str])
+    points: int = 0
+
+    @classmethod
+    def read(cls, path: Path) -> Account:
+        account = cls()
+        for what, label, value in _lines(path):
+            if what == "paid":
+                account.paid[label].append(value)
+            elif what == "seen":
+                account.seen[label].append(value)
+            elif what == "end":
+                account.ends.append(value)
+            elif what == "error":
+                account.errors.append(value)
+            else:
+                account.points = value
+        return account
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str, Any]]:
+    for line in path.read_text().splitlines() if path.exists() else ():
+        yield tuple(json.loads(line))  # type: ignore[misc]

@@ -1,0 +1,112 @@
+"""The crash grid: every command, request and point of generated agents x every fate, and pairs of faults."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from .lane import Lane, Played
+from .pool import LANES, at_once
+from .scenario import FATES, Fault, Scenario
+from .settling import Clean
+from .tally import Tally, Violation
+from .variants import Variant
+
+ENGINE = "grid"
+FIRST_COMMANDS = 40
+"""So many commands every life sends, whatever is left to do: to connect, and to open and close the run."""
+NEXT_COMMANDS = 15
+"""So many a life sends after a fault that it survived: at least a claim."""
+CLOSING = 5
+"""So many it sends after its agent has failed: to close the run."""
+CONTROL_BUDGET = 400
+"""Scenarios in which a variant has to be caught."""
+
+
+def singles(seed: int, clean: Clean) -> Iterator[Scenario]:
+    """Every place of an agent's life x every fate."""
+    for place, count in (("r", clean.commands), ("h", clean.requests), ("p", clean.points)):
+        for n, fate in itertools.product(range(1, count + 1), FATES[place]):
+            yield Scenario(seed, (Fault(place, n, fate),))
+
+
+def pairs(seed: int, clean: Clean, chance: random.Random) -> Iterator[Scenario]:
+    """A fault anywhere, and a second one that hits the recovery from it. Endless."""
+    places = [place for place in ("r", "r", "r", "h", "p") if place != "h" or clean.requests]
+    while True:
+        place = chance.choice(places)
+        count = {"r": clean.commands, "h": clean.requests, "p": clean.points}[place]
+        first = Fault(place, chance.randint(1, count), chance.choice(FATES[place]))
+        most = FIRST_COMMANDS if first.deadly else CLOSING if place == "h" else NEXT_COMMANDS
+        yield Scenario(seed, (first, Fault("r", chance.randint(1, most), chance.choice(FATES["r"]))))
+
+
+def plan(agents: dict[int, Clean], budget: int, seed: int) -> list[Scenario]:
+    """Which scenarios to play: singles, drawn from the whole grid of these agents, and pairs for a quarter or more.
+
+    Args:
+        budget: how many; the grid has no more singles than it has.
+        seed: the same seed draws the same.
+    """
+    chance = random.Random(seed)
+    grid = [scenario for number, clean in agents.items() for scenario in singles(number, clean)]
+    chance.shuffle(grid)
+    count = min(len(grid), budget - budget // 4)
+    makers = itertools.cycle([pairs(number, clean, chance) for number, clean in agents.items()])
+    return grid[:count] + [next(next(makers)) for _ in range(budget - count)]
+
+
+def search(budget: int, seed: int, agents: Sequence[int], tell: Callable[[Tally], None] = lambda _: None) -> Tally:
+    """Plays so many scenarios of these agents; ``tell`` is told how far it is after each."""
+
+    def work(lane: Lane, number: int) -> Iterator[dict[str, Any]]:
+        known = {agent: lane.clean(agent) for agent in agents}
+        for scenario in plan(known, budget, seed)[number::LANES]:
+            yield asdict(lane.play(scenario))
+
+    tally = Tally()
+    for found in at_once(LANES, work):
+        count(tally, Played(**found))
+        tell(tally)
+    return tally
+
+
+def count(tally: Tally, played: Played) -> None:
+    """One more scenario was played. One whose fault did not happen proves nothing, and is a violation itself."""
+    tally.scenarios += 1
+    tally.fired += played.fired
+    tally.deaths += played.deaths
+    wrong = played.wrong or (() if played.fired else ("its fault never happened",))
+    if wrong:
+        tally.violations.append(Violation(ENGINE, played.seed, "\n  ".join(wrong)))
+
+
+def replay(seed: str) -> Tally:
+    """Plays one scenario again.
+
+    Raises:
+        ValueError: the seed is none of this engine's.
+    """
+    scenario = Scenario.parse(seed)
+    tally = Tally()
+    for found in at_once(1, lambda lane, _: iter([asdict(lane.play(scenario))])):
+        count(tally, Played(**found))
+    return tally
+
+
+def caught(variants: Sequence[Variant], agents: Sequence[int], seed: int) -> Iterator[tuple[Variant, str | None]]:
+    """By which scenario each variant is caught, as that is known; ``None``: by none."""
+
+    def work(lane: Lane, number: int) -> Iterator[dict[str, Any]]:
+        known = {agent: lane.clean(agent) for agent in agents}
+        scenarios = plan(known, CONTROL_BUDGET, seed)
+        for index in range(number, len(variants), LANES):
+            broken = variants[index].broken
+            played = (lane.play(scenario, broken) for scenario in scenarios)
+            yield {"index": index, "seed": next((one.seed for one in played if one.wrong), None)}
+
+    for found in at_once(min(LANES, len(variants)), work):
+        yield variants[found["index"]], found["seed"]

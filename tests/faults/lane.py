@@ -1,0 +1,185 @@
+"""One lane of the grid: a server, a provider and a relay of its own, on which one scenario is played after another."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import redis
+
+from agentcheckpoint.core.ids import run_tag
+from agentcheckpoint.testing.payments import Payment, Price
+from agentcheckpoint.testing.provider import Provider
+
+from .agents import Agent, generate
+from .brain import Brain
+from .diary import Account, Diary
+from .lives import DONE, FAILED, MODEL, Clients, fork_life, live
+from .relay import Relay
+from .scenario import Fault, Scenario
+from .settling import Clean, bought_again, unsettled
+from .world import World, forget, read_world, torn
+
+MOST_LIVES = 6
+Broken: TypeAlias = Callable[[], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """How a scenario went. ``wrong``: what must not be."""
+
+    seed: str
+    fired: bool
+    deaths: int
+    wrong: tuple[str, ...]
+
+
+def serve(journal: Path, address: Path) -> int:
+    """The provider's whole life."""
+    with Provider(Brain(), journal=journal, prices={MODEL: Price(input=2500, cached=250, output=10_000)}) as provider:
+        address.with_suffix(".new").write_text(provider.url)
+        address.with_suffix(".new").rename(address)
+        while True:
+            time.sleep(3600)
+
+
+class Lane:
+    """Where scenarios are played.
+
+    Args:
+        room: a directory of its own.
+        server: the path of a Redis server's socket; no other lane uses the server.
+    """
+
+    def __init__(self, room: Path, server: str) -> None:
+        self._room = room
+        self._journal, address = room / "journal", room / "address"
+        self._provider = fork_life(lambda: serve(self._journal, address), room / "provider-errors")
+        while not address.exists():
+            time.sleep(0.005)
+        self._relay = Relay(room, server, int(address.read_text().rpartition(":")[2].partition("/")[0]))
+        self._redis = redis.Redis(unix_socket_path=server)
+        self._clients = Clients.to(self._relay.base_url)
+        self._clean: dict[int, Clean] = {}
+        self._number = 0
+        self._read = 0
+        """How many bytes of the provider's journal belong to scenarios that are over."""
+
+    def close(self) -> None:
+        os.kill(self._provider, signal.SIGKILL)
+        os.waitpid(self._provider, 0)
+        self._relay.close()
+
+    def new_payments(self) -> list[Payment]:
+        """What the provider was paid since this was last asked."""
+        with self._journal.open("rb") as journal:
+            journal.seek(self._read)
+            lines = journal.read()
+        self._read += len(lines)
+        return [Payment(**json.loads(line)) for line in lines.splitlines()]
+
+    def clean(self, seed: int) -> Clean:
+        """The agent without faults. Raises ``AssertionError``: something is wrong even so."""
+        if seed not in self._clean:
+            story = _Story(self, generate(seed), [])
+            story.play()
+            count = self._relay.count
+            clean = Clean(story.world.slots if story.world else [], count["r"], count["h"], story.account.points)
+            wrong = story.wrong or story.settle(clean)
+            assert not wrong, f"agent {seed} without faults: {wrong} {story.errors()}"
+            self._clean[seed] = clean
+        return self._clean[seed]
+
+    def play(self, scenario: Scenario, broken: Broken = nullcontext) -> Played:
+        """Plays it to its end and settles all accounts.
+
+        Args:
+            broken: breaks the library; entered in each worker before it begins to live.
+        """
+        clean = self.clean(scenario.agent)
+        story = _Story(self, generate(scenario.agent), list(scenario.faults), broken)
+        story.play()
+        wrong = story.wrong or story.settle(clean)
+        trace = () if not wrong else (f"trace: {'; '.join(self._relay.trace)}", *story.errors())
+        return Played(str(scenario), not story.plan, story.deaths, (*wrong, *trace))
+
+
+class _Story:
+    """One scenario as it is played: life after life, until the agent is done."""
+
+    def __init__(self, lane: Lane, agent: Agent, plan: list[Fault], broken: Broken = nullcontext) -> None:
+        self._lane, self._agent, self._broken, self.plan = lane, agent, broken, plan
+        lane._number += 1
+        self._id = f"run-{lane._number}"
+        self._tag = run_tag("default", self._id)
+        self._diary, self._errors = lane._room / "diary", lane._room / "errors"
+        self.lives = self.deaths = 0
+        self.wrong: list[str] = []
+        self.world: World | None = None
+        self.account = Account()
+        self.payments: list[Payment] = []
+
+    def play(self) -> None:
+        lane = self._lane
+        for path in (self._diary, self._errors):
+            path.unlink(missing_ok=True)
+        lane._relay.trace.clear()
+        code = FAILED
+        while code != DONE and not self.wrong and self.lives < MOST_LIVES:
+            before = self.account
+            code = self._live()
+            self.account = Account.read(self._diary)
+            self.wrong += bought_again(self.world, before, self.account)
+            self._look()
+        if code != DONE and not self.wrong:
+            self.wrong.append(f"the agent was not done after {self.lives} lives (exit code {code})")
+        self.payments = lane.new_payments()
+        forget(lane._redis, self._tag)
+
+    def _live(self) -> int:
+        """One life. Notes what is wrong with how it ended."""
+        lane = self._lane
+        own = self.plan[0] if self.plan and self.plan[0].place == "p" else None
+        due = [fault for fault in self.plan if fault.place != "p"] if own is None else []
+        planned = len(due)
+        self.lives += 1
+
+        def work() -> int:
+            diary = Diary(self._diary, own.n if own is not None else None)
+            with self._broken():
+                return live(self._agent, self._id, lane._relay.url, lane._clients, diary)
+
+        code = lane._relay.watch(fork_life(work, self._errors), due)
+        fired = self.plan[: planned - len(due)] if own is None else [own] if code == -signal.SIGKILL else []
+        self.plan = self.plan[len(fired) :]
+        self.deaths += code == -signal.SIGKILL
+        usual = {DONE}
+        if any(fault.deadly for fault in fired):
+            usual = {-signal.SIGKILL}
+        elif any(fault.place == "h" for fault in fired):
+            usual = {FAILED}
+        if code not in usual:
+            self.wrong.append(f"life {self.lives} ended with {code} after {', '.join(map(str, fired)) or 'no fault'}")
+        return code
+
+    def _look(self) -> None:
+        """The store as the life left it, before another one heals it."""
+        self.world = read_world(self._lane._redis, self._tag)
+        if self.world is not None:
+            self.wrong += [f"after life {self.lives}: {what}" for what in torn(self.world)]
+
+    def settle(self, clean: Clean) -> list[str]:
+        if self.world is None:
+            return ["there is no run"]
+        told = (self._agent, clean, self.world, self.account, self.payments)
+        return unsettled(*told, lives=self.lives, deaths=self.deaths)
+
+    def errors(self) -> list[str]:
+        return [self._errors.read_text()[-3000:]] if self._errors.exists() else []
