@@ -60,6 +60,8 @@ class Exchange(BaseHTTPRequestHandler):
             self.send_header("retry-after", reply.answer.retry_after)
         if reply.events is not None:
             self.send_header("transfer-encoding", "chunked")
+            if reply.answer.cut_clean:  # a client that took the end for one would send its next request on this line
+                self.send_header("connection", "close")
             self.end_headers()
             self._stream(reply.events, reply.answer)
             return

@@ -28,6 +28,8 @@ from .settling import Clean, bought_again, unsettled
 from .world import World, forget, read_world, torn
 
 MOST_LIVES = 6
+TRIES = 4
+"""How often a scenario is played whose fault did not happen: parallel steps may send a command more or less."""
 Broken: TypeAlias = Callable[[], AbstractContextManager[None]]
 
 
@@ -104,10 +106,13 @@ class Lane:
             broken: breaks the library; entered in each worker before it begins to live.
         """
         clean = self.clean(scenario.agent)
-        story = _Story(self, generate(scenario.agent), list(scenario.faults), broken)
-        story.play()
+        for _ in range(TRIES):
+            story = _Story(self, generate(scenario.agent), list(scenario.faults), broken)
+            story.play()
+            if not story.plan or story.wrong:
+                break
         wrong = story.wrong or story.settle(clean)
-        trace = () if not wrong else (f"trace: {'; '.join(self._relay.trace)}", *story.errors())
+        trace = () if not wrong else (f"trace: {'; '.join(self._relay.trace)}", *story.account.errors, *story.errors())
         return Played(str(scenario), not story.plan, story.deaths, (*wrong, *trace))
 
 

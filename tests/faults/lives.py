@@ -221,7 +221,7 @@ def live(agent: Agent, run_id: str, url: str, clients: Clients, diary: Diary) ->
                 life = Life(Blocking(run, clients), run_id, diary)
                 output = run.finish(run_through(life.work(agent.ops)))
     except EXPECTED as exc:
-        diary.write("error", "", type(exc).__name__)
+        diary.write("error", "", f"{type(exc).__name__}: {exc} {exc.__cause__!r}")
         return FAILED
     diary.write("points", "", diary.points)
     diary.write("end", "", output)

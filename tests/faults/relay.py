@@ -19,8 +19,10 @@ from typing import Any
 from .ends import command_name, http_end, reply_end
 from .scenario import Fault
 
-HELD = 0.3
-"""Seconds that a late command or a late answer is held back: more than the worker waits."""
+GIVEN_UP = 0.03
+"""Seconds after its sender has given it up that a late command, or a late answer, goes on."""
+LONGEST = 3.0
+"""Seconds that it is held back if nobody gives it up."""
 PATIENCE = 20.0
 """Seconds after which a worker that has not ended is stuck."""
 
@@ -127,6 +129,7 @@ class Relay:
         data = _read(client)
         if not data:
             line.hung_up = True
+            line.hold_until = line.hold_until and time.monotonic() + GIVEN_UP
             self._select.unregister(client)
             if not _owed(line):
                 self._drop(line)
@@ -171,12 +174,12 @@ class Relay:
                 self._end(line, fault)
             return
         if fault.fate == "late":
-            line.late, line.hold_until = True, time.monotonic() + HELD
+            line.late, line.hold_until = True, time.monotonic() + LONGEST
             return
         del line.asked[: len(message)]
         line.sent += 1
         if fault.fate == "delay":
-            line.hold_until = time.monotonic() + HELD
+            line.hold_until = time.monotonic() + LONGEST
             _send(line.server, message)
             self._forward(line)
         else:
