@@ -21,6 +21,7 @@ import httpx2
 import openai
 
 import agentcheckpoint as ac
+from agentcheckpoint.store import dial
 
 from .agents import Agent, Op
 from .diary import Diary
@@ -212,8 +213,8 @@ def _text(events: Sequence[Any]) -> str:
 def live(agent: Agent, run_id: str, url: str, clients: Clients, diary: Diary) -> int:
     """Works until the agent is done, or fails as a user would expect. Returns the exit code."""
     warnings.simplefilter("ignore")
+    dial.TIMEOUT = TIMEOUT
     store = ac.connect(url)
-    store._dial.timeout = TIMEOUT
     try:
         output = asyncio.run(_on_loop(agent, run_id, store, clients, diary)) if agent.is_async else None
         if not agent.is_async:

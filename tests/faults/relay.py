@@ -92,7 +92,7 @@ class Relay:
                     if act is None:
                         dead = True
                         self._select.unregister(alive)
-                    else:
+                    elif not isinstance(what, Line) or what in self._lines:  # not dropped a moment ago
                         act(what, key.fileobj)
                 self._release()
                 if time.monotonic() > stuck_at and not dead:
