@@ -16,7 +16,7 @@ from agentcheckpoint.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from agentcheckpoint.store.claim import PAUSES, Foreign, Gone, settle
+from agentcheckpoint.store.claim import PAUSES, Foreign, Gone, give_back, settle
 from agentcheckpoint.store.effects import (
     Await,
     Command,
@@ -219,7 +219,11 @@ def _settle(job: _Job, token: str, *, doubt: bool) -> Protocol[Committed | Super
             return (yield from _look_at_heir(job, outcome.head, doubt=doubt))
         if isinstance(outcome, Gone):
             raise (yield from _gone(job))
-    return Committed() if job.change.entry.id in fence.committed else None
+    if job.change.entry.id not in fence.committed:
+        return None
+    if job.change.release:  # the claim has set the lease anew
+        yield from give_back(fence, fence.token)
+    return Committed()
 
 
 def _look_at_heir(job: _Job, heir: str, *, doubt: bool) -> Protocol[Committed | Superseded]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from hand import ALIVE, REFUSED, Hand, a_load, begin, change, done, fence, same, settle, swept, tokens
+from hand import ALIVE, REFUSED, Hand, a_load, begin, change, done, fence, gave_back, same, settle, swept, tokens
 
 from agentcheckpoint.core.models import Rejected
 from agentcheckpoint.errors import (
@@ -29,6 +29,12 @@ def read(hand: Hand, *entries: object, token: str = "2.heir") -> Hand:
     """Answers a reading of the heir's log."""
     assert hand.words == READ
     return hand.reply(2, token.encode(), 0).executed(*a_load(token, *entries))
+
+
+def test_an_end_that_a_claim_finds_to_be_stored_gives_back_the_lease_that_the_claim_has_set() -> None:
+    ending = dataclasses.replace(change(), release=True)
+    hand = Hand(commit(fence(), ending, tokens(), step="s")).throw(Lost("cut"))
+    assert gave_back(settle(hand, "1.a", done("e1"))).outcome == Committed()
 
 
 # -- an heir who is met by another first -----------------------------------------------------------------------------
