@@ -10,6 +10,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -123,19 +124,19 @@ class Scene:
         assert self.go_on.wait(PATIENCE)
 
 
-def play(binary: str, room: Path, seed: int, who: Who) -> list[str]:
+def play(binary: str, room: Path, rng: random.Random, who: Who) -> list[str]:
     """What is wrong after a failover; each of these finds what was acknowledged on the primary lost."""
     pair = Pair(binary, room)
-    scene = Scene(pair, Diary(room / "diary"), f"failover-{seed}", random.Random(seed))
+    scene = Scene(pair, Diary(room / "diary"), "failover", rng)
+    found: list[str] = []
     try:
-        if who == "an heir":
-            return list(_heir(scene))
-        if who == "alone, settled there":
-            return list(_settled_there(scene))
-        return list(_alone(scene, replicated=who == "alone, went on"))
+        found.extend(SCENES[who](scene))
+    except ac.AgentCheckpointError as trouble:
+        found.append(f"{type(trouble).__name__}: {trouble}")
     finally:
         scene.go_on.set()
         pair.close()
+    return found
 
 
 @contextmanager
@@ -165,18 +166,23 @@ def _heir(scene: Scene) -> Iterator[str]:
             theirs = scene.step(heir, scene.last) if scene.same_step else None
             mine = read(pair.replica, scene.run_id)
         after = read(pair.replica, scene.run_id)
+        assert stale is not None and mine is not None and after is not None
+        yield from _landed(stale, mine, after)
         for n in range(scene.last + (not scene.same_step)):
             scene.step(heir, n)
-    assert stale is not None and mine is not None and after is not None
+    yield from _told(scene, ac.LeaseLost, None if scene.same_step else "rolled back", theirs)
+    yield from _wasted(after)
+    yield from _whole(scene)
+
+
+def _landed(stale: Stored, mine: Stored, after: Stored) -> Iterator[str]:
+    """What is wrong with the heir's run, before and after the stale worker's write was sent."""
     if stale.head.partition(".")[0] != mine.head.partition(".")[0]:
         yield f"it proves nothing: the heir has {mine.head}, the stale worker {stale.head}"
     if (mine.head, mine.log, mine.results, mine.meta) != (after.head, after.log, after.results, after.meta):
         yield f"the stale worker's write landed: {after.log[len(mine.log) :]}, in {after.head}"
     if stale.head != after.head and (stray := {name for name in after.names if name.startswith(stale.head)}):
         yield f"its keys are left behind: {stray}"
-    yield from _told(scene, ac.LeaseLost, None if scene.same_step else "rolled back", theirs)
-    yield from _wasted(after)
-    yield from _whole(scene)
 
 
 def _alone(scene: Scene, *, replicated: bool) -> Iterator[str]:
@@ -278,3 +284,11 @@ def _whole(scene: Scene) -> Iterator[str]:
         receipts = [stored.receipt(one) for one in standing]
         if len(receipts) != 1 or receipts[0] not in scene.diary.account().bought[f"s[{n}]"]:
             yield f"s[{n}]: {receipts} are recorded"
+
+
+SCENES: dict[Who, Callable[[Scene], Iterator[str]]] = {
+    "an heir": _heir,
+    "alone, claimed there": partial(_alone, replicated=False),
+    "alone, went on": partial(_alone, replicated=True),
+    "alone, settled there": _settled_there,
+}

@@ -19,6 +19,8 @@ from .server_agent import Account, Diary, fork, paid_step
 from .server_evidence import Stored, read
 from .servers import Server, until
 
+ENOUGH = 5_000
+"""Bytes of the log that surely hold a run's first claim and some of its steps."""
 STEPS_AFTER = 3
 """Steps that a living worker goes on with once the server is back."""
 
@@ -50,13 +52,17 @@ class Mains:
         self.server = Server(binary, room, {"appendfsync": fsync}, environment)
         self.server.ask("SET", "first", "1")
         try:
-            until(lambda: any(_synced(log) for log in self._logs()), "a sync is seen")
+            until(lambda: self.synced() > 0, "a sync is seen")
         except TimeoutError:
             self.server.kill()
             raise NotHere(f"power loss: {binary} does not load the fsync shim") from None
 
     def _logs(self) -> list[Path]:
         return list(self.server.directory.glob("appendonlydir/*.incr.aof"))
+
+    def synced(self) -> int:
+        """Bytes that no power loss takes."""
+        return sum(map(_synced, self._logs()))
 
     def fail(self) -> int:
         """The power goes, and comes back. Returns how many bytes went with it."""
@@ -106,9 +112,9 @@ class Outcome:
     wrong: list[str]
 
 
-def play(mains: Mains, room: Path, seed: int, *, heir: bool) -> Outcome:
+def play(mains: Mains, room: Path, rng: random.Random, *, heir: bool) -> Outcome:
     """A worker commits away, and the power fails. Then the worker itself goes on, or it dies too and an heir does."""
-    rng, server, run_id = random.Random(seed), mains.server, f"power-{seed}-{heir}"
+    server, run_id = mains.server, f"power-{room.name}"
     diary, back = Diary(room / run_id), room / f"{run_id}-back"
     left_to_do: list[int] = []
 
@@ -117,8 +123,11 @@ def play(mains: Mains, room: Path, seed: int, *, heir: bool) -> Outcome:
             left_to_do.append(n + STEPS_AFTER)
         return not left_to_do or n < left_to_do[0]
 
+    synced = mains.synced()
     child = fork(lambda: _live(run_id, server.url, diary, more))
-    time.sleep(rng.uniform(0.15, 0.7))
+    if rng.random() < 0.7:  # else the whole run may be lost, which is another case
+        until(lambda: mains.synced() > synced + ENOUGH, "a part of the run is synced")
+    time.sleep(rng.uniform(0.1, 0.6))
     os.kill(child, signal.SIGSTOP)
     mains.fail()
     before, left = diary.account(), read(server, run_id)

@@ -77,15 +77,14 @@ def search(budget: int, seed: int, broken: Variant | None = None) -> Tally:
     return tally
 
 
-def play(stage: Stage, seed: int, kind: str | None = None) -> None:
+def play(stage: Stage, seed: int) -> None:
     """One scenario, all of it drawn from the seed."""
     rng, tally, names = random.Random(seed), stage.tally, [*binaries()]
-    drawn = rng.choices([*KINDS], [*KINDS.values()])[0]
+    kind = rng.choices([*KINDS], [*KINDS.values()])[0]
     name = names[int(rng.random() * len(names))]  # what follows is the same on machines with fewer servers
-    kind = kind or drawn
     tally.scenarios += 1
     try:
-        found = PLAYS[kind](stage, name, rng, seed)
+        found = PLAYS[kind](stage, name, rng)
     except power_loss.NotHere as why:
         tally.scenarios -= 1
         if str(why) not in tally.skipped:
@@ -93,34 +92,35 @@ def play(stage: Stage, seed: int, kind: str | None = None) -> None:
         return
     except (AgentCheckpointError, TimeoutError) as trouble:
         found = [f"{type(trouble).__name__}: {trouble}"]
+    tally.notes[kind] = tally.notes.get(kind, 0) + 1
     tally.violations += [Violation(ENGINE, seed, f"{kind} on {name}: {what}") for what in found]
 
 
-def _at_an_exec(stage: Stage, name: str, rng: random.Random, seed: int) -> list[str]:
-    return _plain(stage, name, seed, Death(rng.choice([*AGENTS]), rng.randint(1, EXECS), rng.choice(MOMENTS)))
+def _at_an_exec(stage: Stage, name: str, rng: random.Random) -> list[str]:
+    return _plain(stage, name, rng, Death(rng.choice([*AGENTS]), rng.randint(1, EXECS), rng.choice(MOMENTS)))
 
 
-def _at_random(stage: Stage, name: str, rng: random.Random, seed: int) -> list[str]:
-    return _plain(stage, name, seed, RandomDeaths(rng.choice([*AGENTS])))
+def _at_random(stage: Stage, name: str, rng: random.Random) -> list[str]:
+    return _plain(stage, name, rng, RandomDeaths(rng.choice([*AGENTS])))
 
 
-def _away(stage: Stage, name: str, rng: random.Random, seed: int) -> list[str]:
-    return _plain(stage, name, seed, Away(rng.choice([*AGENTS]), rng.randint(1, EXECS), rng.choice(MOMENTS)))
+def _away(stage: Stage, name: str, rng: random.Random) -> list[str]:
+    return _plain(stage, name, rng, Away(rng.choice([*AGENTS]), rng.randint(1, EXECS), rng.choice(MOMENTS)))
 
 
-def _refused(stage: Stage, name: str, rng: random.Random, seed: int) -> list[str]:
-    return _plain(stage, name, seed, Refused(rng.choice([*AGENTS]), rng.randint(1, EXECS), rng.choice([*TROUBLES])))
+def _refused(stage: Stage, name: str, rng: random.Random) -> list[str]:
+    return _plain(stage, name, rng, Refused(rng.choice([*AGENTS]), rng.randint(1, EXECS), rng.choice([*TROUBLES])))
 
 
-def _plain(stage: Stage, name: str, seed: int, scenario: Death | RandomDeaths | Away | Refused) -> list[str]:
+def _plain(stage: Stage, name: str, rng: random.Random, scenario: Death | RandomDeaths | Away | Refused) -> list[str]:
     stage.played += 1
-    room = Room(stage.server(name), stage.directory, f"run-{stage.played}-{seed}", seed, stage.tally)
+    room = Room(stage.server(name), stage.directory, f"run-{stage.played}", rng, stage.tally)
     return [f"{scenario}: {what}" for what in scenario.play(room)]
 
 
-def _power(stage: Stage, name: str, rng: random.Random, seed: int) -> list[str]:
+def _power(stage: Stage, name: str, rng: random.Random) -> list[str]:
     fsync, heir = rng.choice(("everysec", "everysec", "always")), rng.random() < 0.5
-    outcome = power_loss.play(stage.supplied(name, fsync), stage.room(), seed, heir=heir)
+    outcome = power_loss.play(stage.supplied(name, fsync), stage.room(), rng, heir=heir)
     tally = stage.tally
     tally.fired += 1
     tally.deaths += 1 + heir
@@ -130,17 +130,17 @@ def _power(stage: Stage, name: str, rng: random.Random, seed: int) -> list[str]:
     return [f"{fsync}, heir={heir}: {what}" for what in (*outcome.wrong, *(lost if outcome.lost else ()))]
 
 
-def _failover(stage: Stage, name: str, rng: random.Random, seed: int) -> list[str]:
+def _failover(stage: Stage, name: str, rng: random.Random) -> list[str]:
     who = rng.choice(failover.WHO)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = failover.play(binaries()[name], stage.room(), seed, who)
+        found = failover.play(binaries()[name], stage.room(), rng, who)
     stage.tally.fired += 1
     stage.tally.deaths += 1
     return [f"{who}: {what}" for what in found]
 
 
-PLAYS: dict[str, Callable[[Stage, str, random.Random, int], list[str]]] = {
+PLAYS: dict[str, Callable[[Stage, str, random.Random], list[str]]] = {
     "death": _at_an_exec,
     "random deaths": _at_random,
     "away": _away,

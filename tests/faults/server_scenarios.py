@@ -42,14 +42,14 @@ class Room:
         server: it may be in any state afterwards, but runs.
         directory: for diaries.
         name: of the scenario; its run is called so.
-        seed: for what happens at random.
+        rng: for what happens at random.
         tally: what is counted here.
     """
 
     server: Server
     directory: Path
     name: str
-    seed: int
+    rng: random.Random
     tally: Tally
 
     def diary(self) -> Diary:
@@ -131,7 +131,7 @@ class RandomDeaths:
     agent: str
 
     def play(self, room: Room) -> list[str]:
-        diary, rng = room.diary(), random.Random(room.seed)
+        diary, rng = room.diary(), room.rng
 
         def work() -> None:
             with armed(Fuse(diary, 0, "before", lambda: None)):
