@@ -22,16 +22,18 @@ from servers import REAL
 
 pytestmark = pytest.mark.filterwarnings("ignore::agentcheckpoint.errors.DurabilityWarning")
 
-SEED = 2026
+SEED = 2079
 CAUGHT_AT = {
     "commit-sent-again-unanswered": 14,
     "settled-without-a-look": 25,
     "refusal-taken-for-committed": 24,
-    "lengths-not-compared": 105,
+    "lengths-not-compared": 54,
     "token-without-a-nonce": 2,
     "rollback-unsaid": 52,
 }
 """A scenario that shows what is broken."""
+POWER_LOSS = 105
+"""A scenario in which a living worker's server loses the last part of its run."""
 
 
 @pytest.fixture(params=REAL)
@@ -72,9 +74,11 @@ def test_a_server_that_dies_at_an_exec_loses_nothing_and_nothing_is_applied_twic
 
 def test_a_search_over_all_kinds_of_death_finds_nothing() -> None:
     tally = search(22, SEED)
-    assert tally.violations == [] and tally.skipped == []
-    assert tally.scenarios == 22 and tally.fired >= 18
-    assert KINDS.keys() <= tally.notes.keys(), "each kind was played"
+    assert tally.violations == []
+    assert tally.fired >= tally.scenarios - 4
+    kinds = KINDS.keys() if shutil.which("cc") else KINDS.keys() - {"power loss"}
+    assert kinds <= tally.notes.keys(), "each kind was played"
+    assert len(tally.skipped) == ("power loss" not in kinds)
 
 
 # -- power ------------------------------------------------------------------------------------------------------------
@@ -109,10 +113,15 @@ def test_a_power_loss_takes_nothing_that_was_acknowledged_with_always(
     assert (outcome.lost, outcome.wrong) == (0, [])
 
 
+def test_a_power_loss_would_be_silent_if_lengths_were_not_compared(library: Path) -> None:
+    (blind,) = (variant for variant in VARIANTS if variant.name == "lengths-not-compared")
+    assert any("was told []" in violation.what for violation in search(1, POWER_LOSS, blind).violations)
+
+
 def test_without_a_compiler_a_power_loss_is_skipped_and_never_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     which = shutil.which
     monkeypatch.setattr(shutil, "which", lambda name: None if name == "cc" else which(name))
-    tally = search(1, CAUGHT_AT["lengths-not-compared"])
+    tally = search(1, POWER_LOSS)
     assert (tally.scenarios, tally.fired, len(tally.skipped)) == (0, 0, 1)
 
 

@@ -178,6 +178,24 @@ def test_booked_waste_that_vanishes_is_unresolved_again_and_not_nothing(
     assert (left.wasted, left.unresolved) == (0, 1)
 
 
+def test_a_tombstone_that_vanishes_leaves_a_paused_worker_without_its_run_and_the_id_free(
+    server: Server, run_id: str, shop: Shop
+) -> None:
+    """Harmless: nothing else of the run is left, and the worker's token is no run's."""
+
+    def delete() -> None:
+        server.ask("DEL", key(server, run_id, "lease"))
+        ac.delete(run_id, store=server.url)
+        server.ask("DEL", prefix_of(run_id) + "tomb")
+
+    with pytest.raises(ac.CheckpointsLost) as caught, ac.run(run_id, store=server.url) as run:
+        shop.step(run, "a", delete)
+    assert caught.value.value["receipt"].startswith("a-")
+    with ac.run(run_id, store=server.url) as run:
+        shop.step(run, "a")
+    assert slots(server, run_id) == ["a[k]"] and run.attempt == 1
+
+
 def test_flushall_under_a_worker_is_named(server: Server, run_id: str, shop: Shop) -> None:
     with pytest.raises(ac.CheckpointsLost, match="vanished") as caught, ac.run(run_id, store=server.url) as run:
         shop.step(run, "a")

@@ -13,6 +13,7 @@ from agentcheckpoint.store.effects import Lost
 from agentcheckpoint.store.wire import AsyncWire, Wire, pack
 
 from .server_agent import Diary
+from .servers import PATIENCE
 
 Moment = Literal["before", "sent", "applied", "answered"]
 """Before it is sent; when it has just been sent; when its reply has come and nobody has read it; when it was read."""
@@ -63,13 +64,25 @@ class Fuse:
 def armed(fuse: Fuse) -> Iterator[None]:
     """Inside, it counts and strikes."""
     exchange, send, receive = Wire.exchange, AsyncWire.send, AsyncWire.receive
-    struck: list[AsyncWire] = []
+    Wire.exchange = _blocking(exchange, fuse)  # type: ignore[method-assign]
+    AsyncWire.send, AsyncWire.receive = _looped(send, receive, fuse)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Wire.exchange, AsyncWire.send, AsyncWire.receive = exchange, send, receive  # type: ignore[method-assign]
 
-    def exchange_struck(wire: Wire, commands: Any) -> Any:
+
+def _blocking(exchange: Any, fuse: Fuse) -> Any:
+    def struck(wire: Wire, commands: Any) -> Any:
         if not fuse.meets(pack(commands)):
             return exchange(wire, commands)
         if fuse.moment in ("sent", "applied"):
-            _send_and_strike(wire, commands, fuse)
+            wire._connection.send_packed_command([pack(commands)], check_health=False)
+            if fuse.moment == "applied":
+                wire._connection.can_read(PATIENCE)
+            fuse.strike(fuse.moment)
+            wire.close()
+            raise Lost("its reply was never read")
         fuse.strike("before")
         try:
             replies = exchange(wire, commands)
@@ -78,7 +91,13 @@ def armed(fuse: Fuse) -> Iterator[None]:
         fuse.strike("answered")
         return replies
 
-    async def send_struck(wire: AsyncWire, packet: bytes) -> None:
+    return struck
+
+
+def _looped(send: Any, receive: Any, fuse: Fuse) -> tuple[Any, Any]:
+    struck: list[AsyncWire] = []
+
+    async def sending(wire: AsyncWire, packet: bytes) -> None:
         if not fuse.meets(packet):
             return await send(wire, packet)
         struck.append(wire)
@@ -90,32 +109,17 @@ def armed(fuse: Fuse) -> Iterator[None]:
             await asyncio.sleep(0.001)
         fuse.strike(fuse.moment)
         await wire.close()
-        raise Lost("the server died before its reply was read")
+        raise Lost("its reply was never read")
 
-    async def receive_struck(wire: AsyncWire, count: int) -> Any:
-        mine = wire in struck
+    async def receiving(wire: AsyncWire, count: int) -> Any:
+        if wire not in struck:
+            return await receive(wire, count)
+        struck.remove(wire)
         try:
             replies = await receive(wire, count)
         finally:
-            if mine:
-                struck.remove(wire)
-                fuse.mend()
-        if mine:
-            fuse.strike("answered")
+            fuse.mend()
+        fuse.strike("answered")
         return replies
 
-    Wire.exchange, AsyncWire.send, AsyncWire.receive = exchange_struck, send_struck, receive_struck  # type: ignore
-    try:
-        yield
-    finally:
-        Wire.exchange, AsyncWire.send, AsyncWire.receive = exchange, send, receive  # type: ignore[method-assign]
-
-
-def _send_and_strike(wire: Wire, commands: Any, fuse: Fuse) -> None:
-    """Its reply is never read. Raises ``Lost``, as the wire would."""
-    wire._connection.send_packed_command([pack(commands)], check_health=False)
-    if fuse.moment == "applied":
-        wire._connection.can_read(10)
-    fuse.strike(fuse.moment)
-    wire.close()
-    raise Lost("the server died before its reply was read")
+    return sending, receiving

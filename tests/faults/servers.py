@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -111,12 +110,6 @@ class Server:
         self.kill()
         self.start()
 
-    def pause(self) -> None:
-        self._process.send_signal(signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
-
     def client(self, db: int = 0) -> redis.Redis:
         """A client that may do all, and tries nothing twice."""
         return redis.Redis(unix_socket_path=self.socket, db=db, protocol=2, retry=Retry(NoBackoff(), 0))
@@ -126,11 +119,6 @@ class Server:
         with self.client() as client:
             client.response_callbacks.clear()
             return client.execute_command(*command)
-
-    def set(self, **settings: str | int) -> None:
-        """``CONFIG SET``, with underscores for the names' dashes."""
-        for name, value in settings.items():
-            self.ask("CONFIG", "SET", name.replace("_", "-"), value)
 
     def __enter__(self) -> Server:
         return self
