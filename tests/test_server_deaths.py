@@ -63,7 +63,7 @@ def test_a_server_that_dies_at_an_exec_loses_nothing_and_nothing_is_applied_twic
 ) -> None:
     tally, rng = Tally(), random.Random(f"{SEED} {moment}")
     points = [(agent, n) for agent in AGENTS for n in range(1, EXECS + 1)]
-    drawn = [*rng.sample(points, 7), ("blocking", EXECS)]
+    drawn = [*rng.sample(points, 5), ("blocking", EXECS)]
     for number, (agent, n) in enumerate(drawn):
         room = Room(server, tmp_path, f"run-{number}", rng, tally)
         assert Death(agent, n, moment).play(room) == [], f"{agent}, at EXEC {n}"
