@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import re
-import shutil
 import warnings
 from pathlib import Path
 
 import pytest
 import redis
+from faults.servers import Server
 from pages import page
-from whole_life import SETTINGS, commands_of_a_life, live, server
+from servers import REAL
+from whole_life import SETTINGS, commands_of_a_life, live
 
 import agentcheckpoint as ac
 from agentcheckpoint.store.server_binary import find_binary
-
-DEBIANS = shutil.which("redis-server")
-SERVERS = [
-    pytest.param(DEBIANS, id="debian", marks=pytest.mark.skipif(DEBIANS is None, reason="needs redis-server")),
-    pytest.param(str(find_binary()), id="embedded"),
-]
 
 
 def documented() -> list[list[str]]:
@@ -36,27 +31,27 @@ def url(room: Path, rest: str = "") -> str:
     return f"unix://{room}/socket{rest}"
 
 
-@pytest.mark.parametrize("binary", SERVERS)
+@pytest.mark.parametrize("binary", REAL)
 def test_a_runs_life_takes_exactly_the_documented_commands(binary: str, tmp_path: Path) -> None:
     needed, settings = map(allowed, documented())
-    with server(binary, tmp_path) as admin:
+    with Server(binary, tmp_path) as server, server.client() as admin:
         used = commands_of_a_life(admin, url(tmp_path))
     assert used - {"client|setinfo"} == needed | settings
     assert settings == SETTINGS
 
 
-@pytest.mark.parametrize("binary", SERVERS)
+@pytest.mark.parametrize("binary", REAL)
 def test_a_database_and_a_client_name_take_the_two_commands_that_are_named_beside(binary: str, tmp_path: Path) -> None:
     needed, settings = map(allowed, documented())
-    with server(binary, tmp_path, db=1) as admin:
+    with Server(binary, tmp_path) as server, server.client(db=1) as admin:
         used = commands_of_a_life(admin, url(tmp_path, "?db=1&client_name=worker"))
     also = set(re.findall(r"`\+([\w|]+)`", page("docs/store.md").text))
     assert used - {"client|setinfo"} - needed - settings == also == {"select", "client|setname"}
 
 
-@pytest.mark.parametrize("binary", SERVERS)
+@pytest.mark.parametrize("binary", REAL)
 def test_the_documented_user_can_lead_a_runs_life(binary: str, tmp_path: Path) -> None:
-    with server(binary, tmp_path) as admin:
+    with Server(binary, tmp_path) as server, server.client() as admin:
         for line in documented():
             admin.execute_command(*line)
         live(admin, url(tmp_path).replace("unix://", "unix://agentcheckpoint:CHANGE-ME@"))
@@ -64,9 +59,9 @@ def test_the_documented_user_can_lead_a_runs_life(binary: str, tmp_path: Path) -
     assert refused <= {"client|setinfo"}
 
 
-@pytest.mark.parametrize("binary", SERVERS)
+@pytest.mark.parametrize("binary", REAL)
 def test_without_the_second_line_the_settings_are_unknown_and_that_is_said(binary: str, tmp_path: Path) -> None:
-    with server(binary, tmp_path) as admin:
+    with Server(binary, tmp_path) as server, server.client() as admin:
         admin.execute_command(*documented()[0])
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always", ac.DurabilityWarning)
@@ -76,7 +71,7 @@ def test_without_the_second_line_the_settings_are_unknown_and_that_is_said(binar
 
 @pytest.mark.parametrize("missing", ["rename", "rpush", "set"])
 def test_a_user_who_lacks_a_command_is_told_which(missing: str, tmp_path: Path) -> None:
-    with server(str(find_binary()), tmp_path) as admin:
+    with Server(str(find_binary()), tmp_path) as server, server.client() as admin:
         for line in documented():
             admin.execute_command(*line)
         admin.execute_command("ACL", "SETUSER", "agentcheckpoint", f"-{missing}")
@@ -86,7 +81,7 @@ def test_a_user_who_lacks_a_command_is_told_which(missing: str, tmp_path: Path) 
 
 
 def test_the_user_may_touch_no_other_keys(tmp_path: Path) -> None:
-    with server(str(find_binary()), tmp_path) as admin:
+    with Server(str(find_binary()), tmp_path) as server, server.client() as admin:
         admin.execute_command(*documented()[0])
         user = redis.Redis(
             unix_socket_path=f"{tmp_path}/socket", username="agentcheckpoint", password="CHANGE-ME", protocol=2

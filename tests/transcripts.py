@@ -9,7 +9,6 @@ import inspect
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,8 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from faults.servers import Server, binaries
 from pages import ROOT, page
-from whole_life import SETTINGS, commands_of_a_life, server
+from whole_life import SETTINGS, commands_of_a_life
 
 import agentcheckpoint as ac
 from agentcheckpoint.core.models import Usage
@@ -194,12 +194,8 @@ def _full(name: str) -> str:
 
 def acl_words(room: Path) -> tuple[list[str], list[str]]:
     """The commands that a run's whole life takes, and those that only the look at the settings takes."""
-    binary = shutil.which("redis-server") or shutil.which("valkey-server")
-    if binary is None:
-        from agentcheckpoint.store.server_binary import find_binary
-
-        binary = str(find_binary())
-    with server(binary, room) as admin:
+    known = binaries()
+    with Server(known.get("redis", known["embedded"]), room) as server, server.client() as admin:
         words = commands_of_a_life(admin, f"unix://{room}/socket")
     words -= {"client|setinfo"}  # sent by redis-py where the server knows it; a refusal is ignored
     return sorted(words - SETTINGS), sorted(words & SETTINGS)

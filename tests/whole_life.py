@@ -1,14 +1,12 @@
-"""Every verb on the store in one small story, and the server that counts which commands it took."""
+"""Every verb on the store in one small story, and which commands the server took for it."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import redis
@@ -23,30 +21,6 @@ MINE = frozenset({"config|resetstat", "ping", "acl|setuser", "acl|log", "hello"}
 """Commands of the tests' own."""
 SETTINGS = frozenset({"info", "config|get"})
 """What only the look at the server's settings takes: it may be refused."""
-
-
-@contextmanager
-def server(binary: str, directory: Path, db: int = 0) -> Iterator[redis.Redis]:
-    """A server of its own on a Unix socket, and a client that may do all."""
-    socket = directory / "socket"
-    options = ["--port", "0", "--unixsocket", str(socket), "--dir", str(directory), "--save", "", "--appendonly", "yes"]
-    options += ["--appendfsync", "always"]
-    with subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL) as process:
-        try:
-            client = redis.Redis(unix_socket_path=str(socket), db=db, protocol=2)
-            deadline = time.monotonic() + 10
-            while True:
-                try:
-                    client.ping()
-                    break
-                except redis.ConnectionError:
-                    if time.monotonic() > deadline:
-                        raise
-                    time.sleep(0.01)
-            with client:
-                yield client
-        finally:
-            process.terminate()
 
 
 def commands_of_a_life(admin: redis.Redis, url: str) -> set[str]:

@@ -130,7 +130,7 @@ def _take(
             try:
                 return _finish(fence, token, look, outcome)
             except StoreError:
-                if opening is not None:  # who cannot go on with what he has opened keeps nobody waiting
+                if opening is not None:
                     yield from give_back(fence, token)
                 raise
         # nil: somebody changed head or lease meanwhile; look again
@@ -163,7 +163,7 @@ def _claim(
 
 
 def give_back(fence: Fence, token: str) -> Protocol[None]:
-    """Gives up a lease that a claim has taken."""
+    """Ends the lease of this token: who cannot go on, or has ended, keeps nobody waiting."""
     try:
         yield Packet((("DEL", fence.keys.lease(token)),))
     except (NotSent, Lost):

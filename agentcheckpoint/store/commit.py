@@ -164,8 +164,6 @@ def _commit(job: _Job) -> Protocol[Committed | Superseded]:
         token = fence.token if unjudged else sent.token
         found = yield from _settle(job, token, doubt=unjudged or verdict == "unknown")
         if found is not None:
-            if job.change.release and isinstance(found, Committed):  # the claim that settled it took the lease anew
-                yield from give_back(fence, fence.token)
             return found
         trouble = NotNow("each time it was found not to be applied")
     raise unavailable_error(fence, job.step, trouble)
@@ -222,7 +220,11 @@ def _settle(job: _Job, token: str, *, doubt: bool) -> Protocol[Committed | Super
             return (yield from _look_at_heir(job, outcome.head, doubt=doubt))
         if isinstance(outcome, Gone):
             raise (yield from _gone(job))
-    return Committed() if job.change.entry.id in fence.committed else None
+    if job.change.entry.id not in fence.committed:
+        return None
+    if job.change.release:  # the claim has set the lease anew
+        yield from give_back(fence, fence.token)
+    return Committed()
 
 
 def _is_settled_by_sibling(job: _Job, *, doubt: bool) -> Protocol[bool]:

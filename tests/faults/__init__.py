@@ -1,1 +1,1 @@
-"""Faults on purpose: dying workers, cut wires, dying servers, and what must be true after each. ``python -m tests.faults``."""
+"""Faults on purpose: dying workers, cut lines, dying servers, and what must be true after each."""

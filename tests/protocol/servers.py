@@ -4,56 +4,37 @@ from __future__ import annotations
 
 import secrets
 import shutil
-import subprocess
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import redis
+from faults.servers import Server, binaries
 
 from agentcheckpoint.errors import DurabilityWarning
 from agentcheckpoint.store.embedded import ensure_server, stop_server
 
 SERVERS = ("memory", "embedded", "redis")
+REAL = [
+    pytest.param(binaries().get(name), id=name, marks=pytest.mark.skipif(name not in binaries(), reason=f"no {name}"))
+    for name in SERVERS[1:]
+]
+"""The binaries of real servers, for tests that start and kill their own."""
 
 
-class RedisServer:
-    """A ``redis-server`` of its own, with its data on disk: it can die and come back."""
+class RedisServer(Server):
+    """Debian's, with each commit synced to disk."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self.socket = str(directory / "socket")
-        self.url = f"unix://{self.socket}"
-        self.start()
-
-    def start(self) -> None:
-        options = ["--port", "0", "--unixsocket", self.socket, "--dir", str(self._directory), "--save", ""]
-        options += ["--appendonly", "yes", "--appendfsync", "always"]
-        self._process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
-        client = redis.Redis(unix_socket_path=self.socket)
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                client.ping()
-                return
-            except redis.RedisError:
-                assert time.monotonic() < deadline, "redis-server does not answer"
-                time.sleep(0.02)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
+        super().__init__("redis-server", directory)
 
 
 @pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     if shutil.which("redis-server") is None:
         pytest.skip("redis-server is not on PATH (apt-get install redis-server)")
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.kill()
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

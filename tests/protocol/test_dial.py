@@ -6,7 +6,6 @@ import asyncio
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio as aioredis
+from faults.servers import Server, ServerEnded
 from servers import RedisServer
 
 import agentcheckpoint as ac
@@ -75,22 +75,14 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    options = f"--port 0 --tls-port {port} --tls-auth-clients no --tls-cert-file certificate --tls-key-file key"
-    server = subprocess.Popen(["redis-server", *options.split()], cwd=home, stdout=subprocess.DEVNULL)
-    client = redis.Redis(port=port, ssl=True, ssl_ca_certs=str(home / "certificate"))
-    deadline = time.monotonic() + 5
-    while True:
-        try:
-            client.ping()
-            break
-        except redis.RedisError:
-            if server.poll() is not None or time.monotonic() > deadline:
-                server.kill()
-                pytest.skip("this redis-server cannot do TLS")
-            time.sleep(0.02)
-    yield port, home / "certificate"
-    server.kill()
-    server.wait()
+    settings = {"tls-port": port, "tls-auth-clients": "no"}
+    settings |= {f"tls-{what}-file": str(home / name) for what, name in (("cert", "certificate"), ("key", "key"))}
+    try:
+        server = Server("redis-server", home, settings)
+    except ServerEnded:
+        pytest.skip("this redis-server cannot do TLS")
+    with server:
+        yield port, home / "certificate"
 
 
 @pytest.mark.parametrize("kind", ["url", "sync client", "async client"])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from hand import ALIVE, REFUSED, Hand, a_load, begin, change, done, fence, same, settle, swept, tokens
+from hand import ALIVE, REFUSED, Hand, a_load, begin, change, done, fence, gave_back, same, settle, swept, tokens
 
-from agentcheckpoint.core.models import Closed, Rejected
+from agentcheckpoint.core.models import Rejected
 from agentcheckpoint.errors import (
     CheckpointCorrupt,
     CheckpointsLost,
@@ -18,7 +18,7 @@ from agentcheckpoint.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from agentcheckpoint.store.commit import PAUSES, Change, Committed, Superseded, commit
+from agentcheckpoint.store.commit import PAUSES, Committed, Superseded, commit
 from agentcheckpoint.store.effects import Await, Lost, NotSent, Refusal
 from agentcheckpoint.store.loading import LOAD_REPLIES
 from agentcheckpoint.store.upkeep import renew
@@ -31,6 +31,12 @@ def read(hand: Hand, *entries: object, token: str = "2.heir") -> Hand:
     """Answers a reading of the heir's log."""
     assert hand.words == READ
     return hand.reply(2, token.encode(), 0).executed(*a_load(token, *entries))
+
+
+def test_an_end_that_a_claim_finds_to_be_stored_gives_back_the_lease_that_the_claim_has_set() -> None:
+    ending = dataclasses.replace(change(), release=True)
+    hand = Hand(commit(fence(), ending, tokens(), step="s")).throw(Lost("cut"))
+    assert gave_back(settle(hand, "1.a", done("e1"))).outcome == Committed()
 
 
 # -- an heir who is met by another first -----------------------------------------------------------------------------
@@ -225,7 +231,7 @@ def test_a_commit_renews_the_lease_and_a_closing_one_gives_it_back() -> None:
     assert ("DEL", "ac:{tag}:1.a:lease") in closing.commands and "SET" not in closing.words
 
 
-# -- settlements that one cannot wait for, and ends that are in doubt ---------------------------------------------------
+# -- settlements that one cannot wait for ------------------------------------------------------------------------------
 
 
 def cannot_wait(hand: Hand) -> Hand:
@@ -247,13 +253,3 @@ def test_a_blocking_step_that_cannot_wait_for_its_loops_settlement_claims_for_it
     one.executed(*[b"OK"] * (len(one.commands) - 2 - LOAD_REPLIES), *a_load("2.t1", done("e1")))
     assert one.outcome == Committed()
     assert mine.token == "3.t2" and not mine.went_back, "the later claim counts"
-
-
-def test_an_end_that_was_in_doubt_gives_back_the_lease_that_its_settlement_took() -> None:
-    closed = Closed(id="c", at=1, state="completed")
-    mine = fence()
-    hand = Hand(commit(mine, Change(closed, release=True), tokens()))
-    hand.throw(Lost("cut"))
-    settle(hand, "1.a", closed)
-    assert hand.commands == [("DEL", mine.keys.lease("2.t1"))]
-    assert hand.reply(1).outcome == Committed()
