@@ -23,6 +23,7 @@ class Engine:
 
     Attributes:
         name: what it is called in reports; also the first word of its seeds.
+        plays: what that is, for people.
         search: plays its scenarios, many if ``full``; tells how far it is.
         variants: ways to break the library that it has to catch.
         caught: by what each of them is caught, if it is.
@@ -30,6 +31,7 @@ class Engine:
     """
 
     name: str
+    plays: str
     search: Callable[[bool, int, Tell], Tally]
     variants: tuple[Variant, ...]
     caught: Callable[[Sequence[Variant]], Caught]
