@@ -151,13 +151,14 @@ def _claim(
 ) -> Protocol[Sequence[Reply] | None]:
     """EXEC's replies; ``None`` if what it watched has changed."""
     fence.issue(token)
+    commands = _claim_commands(fence, token, look, opening)
     try:
-        replies = yield Packet(_claim_commands(fence, token, look, opening), held=True, patience=patience)
+        replies = yield Packet(commands, held=True, patience=patience)
     except Lost as exc:
         raise _InDoubt(str(exc)) from exc
     if isinstance(replies[-1], Refusal) and not nothing_applied(replies):
         raise _InDoubt(str(telling(replies)))
-    _raise_if_refused(fence, replies)
+    _raise_if_refused(fence, commands, replies)
     return executed(replies)
 
 
@@ -176,15 +177,16 @@ def _look(fence: Fence, opening: Opening | None, patience: int) -> Protocol[_Loo
     # In this order: a run that is made or deleted between two of these is not taken for one that lost its head.
     first = (("LLEN", keys.tokens), ("WATCH", keys.head), ("GET", keys.head), ("EXISTS", keys.tomb))
     replies = yield Packet(first, held=True, patience=patience)
-    _raise_if_refused(fence, replies)
+    _raise_if_refused(fence, first, replies)
     tokens, _, head, tomb = replies
     look = _Look(parse_head(fence.run_id, keys.head, head), tokens > 0, tomb > 0)
     if look.head is None or opening is None:
         return look
     lease = keys.lease(look.head)
     state_of = ("HMGET", keys.meta(look.head), "state", "attempt")
-    replies = yield Packet((("WATCH", lease), ("GET", lease), ("PTTL", lease), state_of), held=True, patience=patience)
-    _raise_if_refused(fence, replies)
+    second: tuple[Command, ...] = (("WATCH", lease), ("GET", lease), ("PTTL", lease), state_of)
+    replies = yield Packet(second, held=True, patience=patience)
+    _raise_if_refused(fence, second, replies)
     _, look.lease, ttl, (state, attempt) = replies
     look.ttl = max(ttl, 0) / 1000
     if attempt is not None and not attempt.isdigit():
@@ -257,6 +259,6 @@ def _finish(fence: Fence, token: str, look: _Look, replies: Sequence[Reply]) -> 
     return Taken(loaded)
 
 
-def _raise_if_refused(fence: Fence, replies: Sequence[Reply]) -> None:
+def _raise_if_refused(fence: Fence, commands: Sequence[Command], replies: Sequence[Reply]) -> None:
     if any(isinstance(reply, Refusal) for reply in replies):
-        raise_refusal(fence.run_id, replies)
+        raise_refusal(fence.run_id, commands, replies)

@@ -55,7 +55,7 @@ def book_waste(address: Address, entries: Iterable[LedgerEntry]) -> Protocol[Non
         try:
             replies = yield Packet(commands, patience=patience)
             if any(isinstance(reply, Refusal) for reply in replies):
-                raise_refusal(address.run_id, replies)
+                raise_refusal(address.run_id, commands, replies)
             return
         except (NotSent, Lost, NotNow) as exc:
             trouble = exc
@@ -136,14 +136,14 @@ def _delete(address: Address, stamp: bytes, released: Callable[[Holder], bool], 
     commands: tuple[Command, ...] = (("MULTI",), ("SET", keys.tomb, stamp), ("DEL", *names), ("EXEC",))
     replies = yield Packet(commands, held=True, patience=patience)
     if isinstance(replies[-1], Refusal):
-        raise_refusal(address.run_id, replies)
+        raise_refusal(address.run_id, commands, replies)
     return isinstance(replies[-1], list)
 
 
 def _asked(address: Address, commands: tuple[Command, ...], patience: int) -> Protocol[list[Reply]]:
     replies: list[Reply] = yield Packet(commands, held=True, patience=patience)
     if any(isinstance(reply, Refusal) for reply in replies):
-        raise_refusal(address.run_id, replies)
+        raise_refusal(address.run_id, commands, replies)
     return replies
 
 

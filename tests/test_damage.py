@@ -1,0 +1,88 @@
+"""Stored data that was damaged: each kind that was once taken for good, or met by an error that is not ours."""
+
+from __future__ import annotations
+
+import pytest
+from memory_runs import ask, fresh
+from stored import entries_of, key_of
+
+import agentcheckpoint as ac
+from agentcheckpoint.openai.answer import Answer
+
+
+@pytest.fixture
+def url() -> str:
+    return fresh()
+
+
+def answer() -> str:
+    return "42"
+
+
+def a_run(url: str, run_id: str = "r") -> None:
+    """One attempt with one step."""
+    with ac.run(run_id, store=url) as run:
+        run.step("one", answer)
+
+
+def set_meta(url: str, field: str, value: str | bytes) -> None:
+    ask(url, "HSET", key_of(url, "r", "meta"), field, value)
+
+
+# -- the place in the message -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["head", "tokens", "meta", "lease", "waste", "log", "results"])
+def test_a_key_of_another_type_is_named(url: str, name: str) -> None:
+    a_run(url)
+    key = key_of(url, "r", name)
+    ask(url, "DEL", key)
+    ask(url, "SADD" if name != "waste" else "RPUSH", key, "x")
+    with pytest.raises(ac.CheckpointCorrupt, match=rf"run 'r'.*:{name} ") as refused, ac.run("r", store=url):
+        pass
+    assert refused.value.run_id == "r"
+    if name != "lease":  # a look takes no notice of who works on it
+        with pytest.raises(ac.CheckpointCorrupt, match=rf"run 'r'.*:{name} "):
+            ac.get("r", store=url)
+    assert ask(url, "TYPE", key_of(url, "r", name)) == (b"list" if name == "waste" else b"set")
+
+
+def test_a_result_that_does_not_fit_its_type_names_run_and_step(url: str) -> None:
+    a_run(url)
+    (done,) = entries_of(url, "r", "done")
+    ask(url, "HSET", key_of(url, "r", "results"), done["id"], "[12]")
+    with pytest.raises(ac.CheckpointCorrupt, match="run 'r', step 'one'") as refused, ac.run("r", store=url) as run:
+        run.step("one", answer)
+    assert (refused.value.run_id, refused.value.step) == ("r", "one")
+
+
+def test_an_output_that_does_not_fit_its_type_names_the_run(url: str) -> None:
+    @ac.agent
+    def agent() -> str:
+        return "42"
+
+    forty_two = agent.using(store=url)
+    forty_two.run("r")
+    (closed,) = entries_of(url, "r", "closed")
+    ask(url, "HSET", key_of(url, "r", "results"), closed["id"], "[12]")
+    with pytest.raises(ac.CheckpointCorrupt, match="run 'r'") as refused:
+        forty_two.run("r")
+    assert refused.value.run_id == "r"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"status": Infinity, "headers": {}}',
+        b'{"status": "200", "headers": {}}',
+        b'{"status": 200, "headers": {"a": 1}}',
+    ],
+)
+def test_a_provider_s_answer_with_a_head_that_is_not_ours_is_refused(line: bytes) -> None:
+    with pytest.raises(ac.CheckpointCorrupt):
+        Answer.from_bytes(line + b"\n{}")
+
+
+def test_no_header_but_the_harmless_ones_is_handed_on() -> None:
+    line = b'{"status":200,"headers":{"content-encoding":"gzip","set-cookie":"a=b","x-request-id":"r1"}}'
+    assert Answer.from_bytes(line + b"\n{}").headers == (("x-request-id", "r1"),)
