@@ -192,7 +192,7 @@ def _deciding(loaded: Loaded) -> tuple[Opened | None, Closed | None]:
         elif isinstance(entry, Closed):
             ended, by = entry, opened
     # A step committed since the last end makes the run's state something else than completed.
-    if ended is None or by is None or by.inputs is None or loaded.meta.get("state") != "completed":
+    if ended is None or by is None or by.inputs is None or loaded.meta["state"] != "completed":
         return started, None
     return by, ended
 

@@ -157,8 +157,8 @@ class Attempt:
     def _take_over(self, loaded: Loaded) -> None:
         self._clock = (loaded.now_ms, time.monotonic())
         self.journal = Journal(loaded.entries)
-        self.state = loaded.meta.get("state", "")
-        self.number = int(loaded.meta.get("attempt", "0"))
+        self.state = loaded.meta["state"]
+        self.number = int(loaded.meta["attempt"])
         self.money = ledger.fold_entries(ledger.logged_money(loaded.entries))
         self.waste = {entry.id: entry for entry in loaded.waste}
         self._results = Results(self.fence, [e for e in loaded.entries if isinstance(e, Done)])

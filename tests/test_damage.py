@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 from memory_runs import ask, fresh
-from stored import entries_of, key_of
+from stored import contents, entries_of, key_of, rewrite
 
 import agentcheckpoint as ac
+from agentcheckpoint.core.models import SCHEMA
 from agentcheckpoint.openai.answer import Answer
 
 
@@ -27,6 +31,72 @@ def a_run(url: str, run_id: str = "r") -> None:
 
 def set_meta(url: str, field: str, value: str | bytes) -> None:
     ask(url, "HSET", key_of(url, "r", "meta"), field, value)
+
+
+# -- meta: looked at before the claim ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("attempt", "x"),
+        ("attempt", ""),
+        ("attempt", "9" * 5000),
+        ("attempt", "-1"),
+        ("attempt", "007"),
+        ("attempt", "0"),
+        ("state", "sleeping"),
+        ("state", b"\xff"),
+        ("schema", "one"),
+        ("schema", "0"),
+    ],
+)
+def test_a_meta_that_is_not_ours_is_refused_before_anything_is_written(url: str, field: str, value: Any) -> None:
+    a_run(url)
+    set_meta(url, field, value)
+    before = contents(url, "r")
+    with pytest.raises(ac.CheckpointCorrupt, match=r"run 'r'.*:meta") as refused, ac.run("r", store=url):
+        pass
+    assert refused.value.run_id == "r"
+    with pytest.raises(ac.CheckpointCorrupt, match=r"run 'r'.*:meta"):
+        ac.get("r", store=url)
+    assert contents(url, "r") == before
+
+
+@pytest.mark.parametrize("field", ["attempt", "state", "schema"])
+def test_a_field_of_meta_that_is_gone_is_missed_before_anything_is_written(url: str, field: str) -> None:
+    a_run(url)
+    ask(url, "HDEL", key_of(url, "r", "meta"), field)
+    before = contents(url, "r")
+    with pytest.raises(ac.CheckpointCorrupt, match=rf"{field}"), ac.run("r", store=url):
+        pass
+    with pytest.raises(ac.CheckpointCorrupt, match=rf"{field}"):
+        ac.get("r", store=url)
+    assert contents(url, "r") == before
+
+
+def test_a_head_that_names_no_data_is_a_loss_and_stays_as_it_is(url: str) -> None:
+    a_run(url)
+    tag = key_of(url, "r", "meta").split(":")[1]
+    ask(url, "SET", f"ac:{tag}:head", "999999999999998.aa")
+    before = contents(url, "r")
+    with pytest.raises(ac.CheckpointsLost, match="birth mark"), ac.run("r", store=url):
+        pass
+    assert contents(url, "r") == before
+
+
+def test_a_newer_run_is_refused_before_anything_is_written(url: str) -> None:
+    a_run(url)
+    set_meta(url, "schema", str(SCHEMA + 1))
+    before = contents(url, "r")
+    with pytest.raises(ac.SchemaTooNew, match=r"run 'r'.*schema 2") as refused, ac.run("r", store=url):
+        pass
+    assert refused.value.run_id == "r"
+    with pytest.raises(ac.SchemaTooNew):
+        ac.get("r", store=url)
+    with pytest.raises(ac.SchemaTooNew):
+        ac.delete("r", store=url)
+    assert contents(url, "r") == before
 
 
 # -- the place in the message -----------------------------------------------------------------------------------------

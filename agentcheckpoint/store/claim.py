@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from agentcheckpoint.core.models import Birth, Opened
+from agentcheckpoint.core.models import SCHEMA, Birth, Opened
 from agentcheckpoint.errors import CommitUnknown, RunDeleted, StoreError, StoreUnavailable
 from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply, executed
 from agentcheckpoint.store.fence import Fence
@@ -19,12 +19,14 @@ from agentcheckpoint.store.holder import Holder, provably_dead
 from agentcheckpoint.store.keys import BIRTH, epoch_of
 from agentcheckpoint.store.loading import (
     LOAD_REPLIES,
+    META,
     Loaded,
     corrupt,
     load_commands,
     lost_head,
     parse_head,
     parse_load,
+    parse_meta,
 )
 from agentcheckpoint.store.refusals import NotNow, nothing_applied, raise_refusal, telling
 
@@ -183,15 +185,14 @@ def _look(fence: Fence, opening: Opening | None, patience: int) -> Protocol[_Loo
     if look.head is None or opening is None:
         return look
     lease = keys.lease(look.head)
-    state_of = ("HMGET", keys.meta(look.head), "state", "attempt")
-    second: tuple[Command, ...] = (("WATCH", lease), ("GET", lease), ("PTTL", lease), state_of)
+    meta = ("HMGET", keys.meta(look.head), *META)
+    second: tuple[Command, ...] = (("WATCH", lease), ("GET", lease), ("PTTL", lease), meta)
     replies = yield Packet(second, held=True, patience=patience)
     _raise_if_refused(fence, second, replies)
-    _, look.lease, ttl, (state, attempt) = replies
+    _, look.lease, ttl, values = replies
     look.ttl = max(ttl, 0) / 1000
-    if attempt is not None and not attempt.isdigit():
-        raise corrupt(fence.run_id, keys.meta(look.head), "the attempt is not a number")
-    look.state, look.attempt = (state or b"").decode("utf-8", "replace"), int(attempt or 0)
+    fields = parse_meta(fence.run_id, keys.meta(look.head), values)
+    look.state, look.attempt = fields["state"], int(fields["attempt"])
     return look
 
 
@@ -241,7 +242,7 @@ def _claim_commands(fence: Fence, token: str, look: _Look, opening: Opening | No
         entry = opening.entry(look.attempt + 1)
         commands.append(("RPUSH", keys.log(token), entry.model_dump_json(exclude_none=True)))
         state = "completed" if look.state == "completed" else "running"
-        commands.append(("HSET", keys.meta(token), "attempt", look.attempt + 1, "state", state))
+        commands.append(("HSET", keys.meta(token), "schema", SCHEMA, "attempt", look.attempt + 1, "state", state))
     commands.append(("SET", keys.lease(token), fence.holder, "PX", fence.ttl_ms))
     return (*commands, *load_commands(keys, token), ("EXEC",))
 

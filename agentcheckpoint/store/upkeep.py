@@ -11,7 +11,7 @@ from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause,
 from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.holder import Holder
 from agentcheckpoint.store.keys import RunKeys
-from agentcheckpoint.store.loading import parse_head
+from agentcheckpoint.store.loading import parse_head, refuse_newer
 from agentcheckpoint.store.reading import Address
 from agentcheckpoint.store.refusals import NotNow, raise_refusal
 
@@ -97,6 +97,7 @@ def delete_run(address: Address, stamp_ms: int, released: Callable[[Holder], boo
     Raises:
         RunNotFound: there is no such run.
         CheckpointCorrupt: its head or its lease is not what this library writes.
+        SchemaTooNew: a newer version of this library has worked on it.
         StoreRefused, StoreUnavailable.
     """
     trouble: Exception = NotNow("it kept changing hands")
@@ -128,7 +129,10 @@ def _delete(address: Address, stamp: bytes, released: Callable[[Holder], bool], 
     if head is not None:
         left.add(head)  # a claim may have come after the list was read
         lease = keys.lease(head)
-        _, held, ttl = yield from _asked(address, (("WATCH", lease), ("GET", lease), ("PTTL", lease)), patience)
+        questions = (("WATCH", lease), ("GET", lease), ("PTTL", lease), ("HGET", keys.meta(head), "schema"))
+        replies = yield Packet(questions, held=True, patience=patience)
+        _, held, ttl = _answered(address, questions[:3], replies[:3])
+        refuse_newer(address.run_id, keys.meta(head), replies[3])  # it may have keys that are not known here
         who = None if held is None else busy(held, max(ttl, 0) / 1000, released)
         if who is not None:
             return who
@@ -141,7 +145,10 @@ def _delete(address: Address, stamp: bytes, released: Callable[[Holder], bool], 
 
 
 def _asked(address: Address, commands: tuple[Command, ...], patience: int) -> Protocol[list[Reply]]:
-    replies: list[Reply] = yield Packet(commands, held=True, patience=patience)
+    return _answered(address, commands, (yield Packet(commands, held=True, patience=patience)))
+
+
+def _answered(address: Address, commands: tuple[Command, ...], replies: list[Reply]) -> list[Reply]:
     if any(isinstance(reply, Refusal) for reply in replies):
         raise_refusal(address.run_id, commands, replies)
     return replies
