@@ -156,3 +156,105 @@ def test_a_provider_s_answer_with_a_head_that_is_not_ours_is_refused(line: bytes
 def test_no_header_but_the_harmless_ones_is_handed_on() -> None:
     line = b'{"status":200,"headers":{"content-encoding":"gzip","set-cookie":"a=b","x-request-id":"r1"}}'
     assert Answer.from_bytes(line + b"\n{}").headers == (("x-request-id", "r1"),)
+
+
+# -- numbers and slots ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("payload", "size"), -1),
+        (("payload", "size"), 10**30),
+        (("ms",), -1),
+        (("at",), 10**30),
+        (("v",), 0),
+        (("v",), -7),
+        (("slot",), ""),
+        (("slot",), "one#1"),
+        (("slot",), "one#" + "9" * 5000),
+        (("slot",), "one#٣"),
+        (("slot",), "a\x1b[2Jb"),
+        (("slot",), "fetch[a]b]"),
+        (("slot",), "/one"),
+    ],
+)
+def test_what_this_library_never_writes_is_refused_where_it_stands(url: str, path: tuple[str, ...], value: Any) -> None:
+    a_run(url)
+
+    def damage(entry: dict[str, Any]) -> None:
+        for part in path[:-1]:
+            entry = entry[part]
+        entry[path[-1]] = value
+
+    index = rewrite(url, "r", "done", damage)
+    for look in (lambda: ac.get("r", store=url), lambda: ac.run("r", store=url).__enter__()):
+        with pytest.raises(ac.CheckpointCorrupt, match=rf"run 'r'.*:log\[{index}\].*{path[-1]}"):
+            look()
+
+
+@pytest.mark.parametrize("cost", [-1, 2**63, 10**4000], ids=["negative", "above int64", "4001 digits"])
+def test_an_amount_beyond_all_sense_is_refused(url: str, cost: int) -> None:
+    with ac.run("r", store=url) as run:
+        run.llm("buy", answer)
+    rewrite(url, "r", "done", lambda entry: entry["entries"][0].update(cost=cost))
+    with pytest.raises(ac.CheckpointCorrupt, match="cost"):
+        ac.get("r", store=url)
+
+
+# -- a log that contradicts itself ------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_that_is_gone_from_the_log_is_missed_and_not_bought_again(url: str) -> None:
+    a_run(url)
+    log = key_of(url, "r", "log")
+    ask(url, "LREM", log, 1, json.dumps(entries_of(url, "r", "done")[0], separators=(",", ":")))
+    assert not entries_of(url, "r", "done")
+    with pytest.raises(ac.CheckpointsLost, match=r"run 'r'.*:log names 0 of the 1"), ac.run("r", store=url) as run:
+        run.step("one", pytest.fail)
+    with pytest.raises(ac.CheckpointsLost):
+        ac.get("r", store=url)
+
+
+def test_a_checkpoint_turned_into_an_intent_is_missed(url: str) -> None:
+    a_run(url)
+    rewrite(url, "r", "done", lambda entry: entry.update(k="intent"))
+    with pytest.raises(ac.CheckpointsLost, match="names 0 of the 1"), ac.run("r", store=url) as run:
+        run.step("one", pytest.fail)
+
+
+def test_a_second_birth_is_refused(url: str) -> None:
+    a_run(url)
+    ask(url, "RPUSH", key_of(url, "r", "log"), json.dumps(entries_of(url, "r", "birth")[0] | {"id": "other"}))
+    with pytest.raises(ac.CheckpointCorrupt, match=r"log\[4\].*birth"):
+        ac.get("r", store=url)
+
+
+@pytest.mark.parametrize("field", ["target", "slot"])
+def test_a_rejection_of_nothing_is_refused_since_the_refused_answer_would_stand(url: str, field: str) -> None:
+    a_run(url)
+    (done,) = entries_of(url, "r", "done")
+    rejected = {"v": 1, "id": "x", "at": 1, "k": "rejected", "slot": "one", "target": done["id"], "why": "wrong"}
+    ask(url, "RPUSH", key_of(url, "r", "log"), json.dumps(rejected))
+    ac.get("r", store=url)
+    rewrite(url, "r", "rejected", lambda entry: entry.update({field: "other"}))
+    with pytest.raises(ac.CheckpointCorrupt, match=r"log\[4\].*rejects"):
+        ac.get("r", store=url)
+
+
+def test_waste_filed_under_another_id_is_refused(url: str) -> None:
+    a_run(url)
+    line = json.dumps({"id": "a", "bill": "wasted", "slot": "one", "cost": 5})
+    ask(url, "HSET", key_of(url, "r", "waste"), "a", line)
+    assert ac.get("r", store=url).cost.wasted == 5
+    ask(url, "HSET", key_of(url, "r", "waste"), "b", line)
+    with pytest.raises(ac.CheckpointCorrupt, match=r"run 'r'.*:waste.*'b'"):
+        ac.get("r", store=url)
+
+
+def test_a_result_of_another_length_than_recorded_is_refused(url: str) -> None:
+    a_run(url)
+    (done,) = entries_of(url, "r", "done")
+    ask(url, "HSET", key_of(url, "r", "results"), done["id"], '"422"')
+    with pytest.raises(ac.CheckpointCorrupt, match=r"run 'r', step 'one'.*5 bytes.*4"), ac.run("r", store=url) as run:
+        run.step("one", answer)

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
-from agentcheckpoint.core.models import SCHEMA, Birth, Closed, Done, LedgerEntry, LogEntry, RunState
+from agentcheckpoint.core import ids
+from agentcheckpoint.core.models import (
+    SCHEMA,
+    Birth,
+    Closed,
+    Done,
+    Failed,
+    Intent,
+    LedgerEntry,
+    LogEntry,
+    Opened,
+    Rejected,
+    RunState,
+)
 from agentcheckpoint.errors import CheckpointCorrupt, CheckpointsLost, SchemaTooNew, StoreError
 from agentcheckpoint.store.effects import Command, Refusal, Reply
 from agentcheckpoint.store.keys import BIRTH, RunKeys, is_token
@@ -71,13 +84,14 @@ def parse_load(keys: RunKeys, namespace: str, run_id: str, token: str, replies: 
     fields = _strings(run_id, keys.meta(token), meta)
     check_meta(run_id, keys.meta(token), fields)
     _check_birth(run_id, namespace, keys, token, entries, fields, mark)
-    if len({entry.id for entry in entries}) != len(entries):
-        raise corrupt(run_id, keys.log(token), "an entry stands there twice")
+    _check_log(run_id, keys.log(token), entries)
     stored = sum(1 for entry in entries if has_result(entry))
     if results < stored + 1:
         raise _lost(run_id, f"{keys.results(token)} holds {results - 1} of the {stored} results that the log names")
+    if results > stored + 1:  # they are written together: what the log does not name was in it
+        raise _lost(run_id, f"{keys.log(token)} names {stored} of the {results - 1} results that are stored")
     pairs = _strings(run_id, keys.waste, waste)
-    wasted = tuple(_parse_waste(run_id, keys.waste, line) for line in pairs.values())
+    wasted = tuple(_parse_waste(run_id, keys.waste, entry_id, line) for entry_id, line in pairs.items())
     return Loaded(token, entries, fields, wasted, results, int(time[0]) * 1000 + int(time[1]) // 1000)
 
 
@@ -215,6 +229,30 @@ def _check_birth(
         raise corrupt(run_id, keys.log(token), f"it belongs to run {birth.run!r} in namespace {birth.namespace!r}")
 
 
+def _check_log(run_id: str, key: str, entries: Sequence[LogEntry]) -> None:
+    """Raises if entries contradict each other."""
+    slots: dict[str, str] = {}
+    """Where each checkpoint stands, by its id."""
+    for index, entry in enumerate(entries):
+        if not all(map(ids.is_slot, _slots(entry))):
+            raise corrupt(run_id, f"{key}[{index}]", "its slot is none that a step can have")
+        if index and isinstance(entry, Birth):
+            raise corrupt(run_id, f"{key}[{index}]", "it is a second birth mark")
+        if isinstance(entry, Rejected) and slots.get(entry.target) != entry.slot:
+            raise corrupt(run_id, f"{key}[{index}]", "it rejects what is not recorded")
+        if isinstance(entry, Done):
+            slots[entry.id] = entry.slot
+    if len({entry.id for entry in entries}) != len(entries):
+        raise corrupt(run_id, key, "an entry stands there twice")
+
+
+def _slots(entry: LogEntry) -> Iterator[str]:
+    if isinstance(entry, Intent | Done | Failed | Rejected):
+        yield entry.slot
+    if not isinstance(entry, Birth | Opened):
+        yield from (bought.slot for bought in entry.entries)
+
+
 def _strings(run_id: str, key: str, flat: Sequence[object]) -> dict[str, str]:
     try:
         words = [word.decode() for word in flat if isinstance(word, bytes)]
@@ -223,8 +261,14 @@ def _strings(run_id: str, key: str, flat: Sequence[object]) -> dict[str, str]:
     return dict(zip(words[::2], words[1::2], strict=True))
 
 
-def _parse_waste(run_id: str, key: str, line: str) -> LedgerEntry:
+def _parse_waste(run_id: str, key: str, entry_id: str, line: str) -> LedgerEntry:
+    where = f"{key}[{entry_id!r}]"
     try:
-        return LedgerEntry.model_validate_json(line)
-    except ValidationError:
-        raise corrupt(run_id, key, "it holds something that is no ledger entry") from None
+        entry = LedgerEntry.model_validate_json(line)
+    except ValidationError as exc:
+        raise _explain(run_id, where, line.encode(), exc) from None
+    if not ids.is_slot(entry.slot):
+        raise corrupt(run_id, where, "its slot is none that a step can have")
+    if entry.id != entry_id:
+        raise corrupt(run_id, where, f"it is the entry of another attempt, {entry.id!r}")
+    return entry
