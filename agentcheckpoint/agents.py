@@ -165,7 +165,7 @@ class _Call:
         if closed is None or closed.output is None:
             return None
         found = yield from read_results(attempt.fence, loaded.token, (closed.id,))
-        return attempt.chain.decode(found[closed.id], attempt.where("", closed.id), closed.output.codec)
+        return attempt.revive(found[closed.id], closed.output, "", closed.id)
 
     def _answered_by(self, agent: str | None, inputs: Inputs) -> bool:
         same = agent == self.agent and inputs.digest == self.inputs.digest

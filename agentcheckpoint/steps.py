@@ -220,7 +220,7 @@ def keep_result(
         raise
     if isinstance(outcome, Superseded):
         theirs = outcome.entry
-        return attempt.chain.decode(outcome.result, attempt.where(theirs.slot, theirs.id), theirs.payload.codec)
+        return attempt.revive(outcome.result, theirs.payload, theirs.slot, theirs.id)
     return None
 
 

@@ -258,3 +258,36 @@ def test_a_result_of_another_length_than_recorded_is_refused(url: str) -> None:
     ask(url, "HSET", key_of(url, "r", "results"), done["id"], '"422"')
     with pytest.raises(ac.CheckpointCorrupt, match=r"run 'r', step 'one'.*5 bytes.*4"), ac.run("r", store=url) as run:
         run.step("one", answer)
+
+
+# -- lease, tokens ----------------------------------------------------------------------------------------------------
+
+
+def test_a_lease_that_never_expires_is_damage_and_not_somebody_at_work(url: str) -> None:
+    a_run(url)
+    ask(url, "SET", key_of(url, "r", "lease"), "not JSON")
+    with pytest.raises(ac.CheckpointCorrupt, match=r"run 'r'.*:lease.*never expires"), ac.run("r", store=url):
+        pass
+    with pytest.raises(ac.CheckpointCorrupt, match="never expires"):
+        ac.delete("r", store=url)
+
+
+def test_a_lease_in_words_that_are_not_ours_is_waited_for(url: str) -> None:
+    a_run(url)
+    ask(url, "SET", key_of(url, "r", "lease"), '{"pid": "of a later version"}', "PX", 60_000)
+    with pytest.raises(ac.RunBusy, match="run 'r'"), ac.run("r", store=url):
+        pass
+
+
+def test_a_run_whose_tokens_are_garbage_can_be_deleted(url: str) -> None:
+    a_run(url)
+    ask(url, "RPUSH", key_of(url, "r", "tokens"), b"\xff\xfe")
+    ac.delete("r", store=url)
+    assert [key.rpartition(b":")[2] for key in contents(url, "r")] == [b"tomb"]
+
+
+def test_a_head_whose_epoch_has_no_successor_is_no_token(url: str) -> None:
+    a_run(url)
+    ask(url, "SET", key_of(url, "r", "head"), "999999999999999.aa")
+    with pytest.raises(ac.CheckpointCorrupt, match=r"run 'r'.*:head"), ac.run("r", store=url):
+        pass

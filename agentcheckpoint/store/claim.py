@@ -33,6 +33,9 @@ from agentcheckpoint.store.refusals import NotNow, nothing_applied, raise_refusa
 PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Seconds between tries while the server cannot be reached or answers nothing: the tries are bounded."""
 
+_NEVER = -1
+"""What ``PTTL`` says of a key that does not expire."""
+
 
 @dataclass(frozen=True, slots=True)
 class Busy:
@@ -88,7 +91,8 @@ class _Look:
     state: str = ""
     attempt: int = 0
     lease: bytes | None = None
-    ttl: float = 0.0
+    ttl: int = 0
+    """Milliseconds, as ``PTTL`` says it."""
 
 
 def open_run(fence: Fence, new_token: Callable[[int], str], opening: Opening) -> Protocol[Taken | Busy]:
@@ -189,8 +193,7 @@ def _look(fence: Fence, opening: Opening | None, patience: int) -> Protocol[_Loo
     second: tuple[Command, ...] = (("WATCH", lease), ("GET", lease), ("PTTL", lease), meta)
     replies = yield Packet(second, held=True, patience=patience)
     _raise_if_refused(fence, second, replies)
-    _, look.lease, ttl, values = replies
-    look.ttl = max(ttl, 0) / 1000
+    _, look.lease, look.ttl, values = replies
     fields = parse_meta(fence.run_id, keys.meta(look.head), values)
     look.state, look.attempt = fields["state"], int(fields["attempt"])
     return look
@@ -214,11 +217,20 @@ def _refuse(fence: Fence, look: _Look, opening: Opening | None) -> Busy | Foreig
         return Foreign(look.head)
     if look.lease is None:
         return None
-    return busy(look.lease, look.ttl, opening.released)
+    return busy(fence.run_id, fence.keys.lease(look.head), look.lease, look.ttl, opening.released)
 
 
-def busy(lease: bytes, ttl: float, released: Callable[[Holder], bool]) -> Busy | None:
-    """Who holds this lease, unless he has released it or is provably dead."""
+def busy(run_id: str, key: str, lease: bytes, ttl_ms: int, released: Callable[[Holder], bool]) -> Busy | None:
+    """Who holds this lease, unless he has released it or is provably dead.
+
+    One that cannot be read may be a later version's, and runs out.
+
+    Raises:
+        CheckpointCorrupt: it never would.
+    """
+    if ttl_ms == _NEVER:
+        raise corrupt(run_id, key, "it never expires")
+    ttl = max(ttl_ms, 0) / 1000
     try:
         holder = Holder.model_validate_json(lease)
     except ValidationError:

@@ -10,7 +10,7 @@ from agentcheckpoint.store.claim import PAUSES, Busy, busy
 from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply
 from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.holder import Holder
-from agentcheckpoint.store.keys import RunKeys
+from agentcheckpoint.store.keys import RunKeys, is_token
 from agentcheckpoint.store.loading import parse_head, refuse_newer
 from agentcheckpoint.store.reading import Address
 from agentcheckpoint.store.refusals import NotNow, raise_refusal
@@ -125,7 +125,7 @@ def _delete(address: Address, stamp: bytes, released: Callable[[Holder], bool], 
         if tomb == stamp:
             return True  # by this very call: only its reply was lost
         raise RunNotFound(f"run {address.run_id!r}: there is no such run to delete.", run_id=address.run_id)
-    left = {token.decode() for token in tokens}
+    left = {name for token in tokens if is_token(name := token.decode("ascii", "replace"))}
     if head is not None:
         left.add(head)  # a claim may have come after the list was read
         lease = keys.lease(head)
@@ -133,7 +133,7 @@ def _delete(address: Address, stamp: bytes, released: Callable[[Holder], bool], 
         replies = yield Packet(questions, held=True, patience=patience)
         _, held, ttl = _answered(address, questions[:3], replies[:3])
         refuse_newer(address.run_id, keys.meta(head), replies[3])  # it may have keys that are not known here
-        who = None if held is None else busy(held, max(ttl, 0) / 1000, released)
+        who = None if held is None else busy(address.run_id, lease, held, ttl, released)
         if who is not None:
             return who
     names = (keys.head, keys.tokens, keys.waste, *_names(keys, left))
