@@ -11,6 +11,8 @@ from stored import contents, entries_of, key_of, rewrite
 
 import agentcheckpoint as ac
 from agentcheckpoint.core.models import SCHEMA
+from agentcheckpoint.core.pricing import Price
+from agentcheckpoint.errors import AgentCheckpointWarning
 from agentcheckpoint.openai.answer import Answer
 
 
@@ -291,3 +293,40 @@ def test_a_head_whose_epoch_has_no_successor_is_no_token(url: str) -> None:
     ask(url, "SET", key_of(url, "r", "head"), "999999999999999.aa")
     with pytest.raises(ac.CheckpointCorrupt, match=r"run 'r'.*:head"), ac.run("r", store=url):
         pass
+
+
+# -- a worker that is replaced by one that it cannot read -------------------------------------------------------------
+
+
+def test_what_an_older_worker_paid_is_booked_when_a_newer_one_has_taken_its_run(url: str) -> None:
+    def taken_by_a_newer_library() -> str:
+        ask(url, "DEL", key_of(url, "r", "lease"))
+        with ac.run("r", store=url):
+            pass
+        set_meta(url, "schema", str(SCHEMA + 1))
+        return "42"
+
+    with pytest.raises(ac.LeaseLost, match="run 'r', step 'buy'") as lost, ac.run("r", store=url) as run:
+        run.llm("buy", taken_by_a_newer_library)
+    assert lost.value.value == "42"
+    set_meta(url, "schema", str(SCHEMA))
+    assert [(entry.bill, entry.slot) for entry in ac.get("r", store=url).ledger] == [("wasted", "buy")]
+
+
+def test_a_commit_that_is_torn_is_never_paid_for_again(url: str) -> None:
+    paid: list[str] = []
+
+    def buy() -> str:
+        paid.append("once")
+        return "42"
+
+    prices = {"m": Price(input="1", output="1")}
+    step = ac.Step("buy", model="m", prices=prices, usage=lambda _: ac.Usage(input_tokens=1000))
+    with pytest.raises(ac.CheckpointCorrupt, match=r"step 'buy'.*in part") as torn, ac.run("r", store=url) as run:
+        set_meta(url, "paid", "much")
+        run.llm(step, buy)
+    assert torn.value.value == "42"
+    with pytest.warns(AgentCheckpointWarning, match="stored totals"), ac.run("r", store=url) as run:
+        assert run.llm(step, buy) == "42"
+    assert paid == ["once"]
+    assert ac.get("r", store=url).cost.paid == 10**6

@@ -63,7 +63,7 @@ def total_usage(usages: Iterable[Usage]) -> Usage:
     for usage in usages:
         for name in totals:
             totals[name] += cast(int, getattr(usage, name))
-    return Usage.model_construct(**totals)  # a sum may be more than one record can hold
+    return Usage.model_construct(None, **totals)  # a sum may be more than one record can hold
 
 
 def _read(reader: Callable[[object], Usage], source: object) -> Usage | None:
