@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from memory_runs import ask, fresh
-from stored import contents, entries_of, key_of, rewrite
+from faults.stored import contents, entries_of, key_of, rewrite
 
 import agentcheckpoint as ac
 from agentcheckpoint.core.models import SCHEMA

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import agentcheckpoint as ac
@@ -11,13 +13,30 @@ from agentcheckpoint.core.ids import run_tag
 from agentcheckpoint.store.effects import Argument, Packet, Protocol
 from agentcheckpoint.store.keys import RunKeys
 
-Value: TypeAlias = bytes | list[bytes] | dict[bytes, bytes]
-"""A string, a list or a hash."""
+
+@dataclass(frozen=True, slots=True)
+class Odd:
+    """A key of a type that this library does not use: the command that makes it, and its arguments."""
+
+    word: str
+    args: tuple[bytes, ...]
+
+
+Value: TypeAlias = bytes | list[bytes] | dict[bytes, bytes] | Odd
+"""A string, a list, a hash, or something else."""
 Contents: TypeAlias = dict[bytes, Value]
 """The keys of one run. Times to live are no part of it."""
 
-_READ = {b"string": ("GET",), b"list": ("LRANGE", 0, -1), b"hash": ("HGETALL",)}
-_READ_ODD = {b"set": ("SMEMBERS",), b"zset": ("ZRANGE", 0, -1), b"stream": ("XLEN",)}
+_READ: dict[bytes, tuple[Argument, ...]] = {
+    b"string": ("GET",),
+    b"list": ("LRANGE", 0, -1),
+    b"hash": ("HGETALL",),
+    b"set": ("SMEMBERS",),
+    b"zset": ("ZRANGE", 0, -1, "WITHSCORES"),
+    b"stream": ("XRANGE", "-", "+"),
+}
+LEASE_MS = 60_000
+"""How long a lease that is written lasts: those of other types never expire."""
 _FIXED = ("head", "tokens", "waste", "tomb")
 
 
@@ -49,27 +68,38 @@ def contents(store: str | ac.Store, run_id: str, namespace: str = "default") -> 
     (names,) = send(server, ("KEYS", f"ac:{{{keys_of(run_id, namespace).tag}}}:*"))
     found: Contents = {}
     for name, kind in zip(sorted(names), send(server, *(("TYPE", name) for name in sorted(names))), strict=True):
-        word, *rest = (_READ | _READ_ODD)[kind]
+        word, *rest = _READ[kind]
         (value,) = send(server, (word, name, *rest))
-        found[name] = dict(zip(value[::2], value[1::2], strict=True)) if kind == b"hash" else value
+        found[name] = _value(kind, value)
     return found
+
+
+def _value(kind: bytes, value: Any) -> Value:
+    if kind == b"hash":
+        return dict(zip(value[::2], value[1::2], strict=True))
+    if kind == b"zset":
+        return Odd("ZADD", (value[1], value[0]))
+    if kind == b"stream":
+        return Odd("XADD", (b"*", *value[0][1]))
+    return Odd("SADD", tuple(value)) if kind == b"set" else value
 
 
 def put(store: str | ac.Store, kept: Contents) -> None:
     """Writes such keys; what stood under their names is gone."""
-    send(ac.connect(store), *(command for name, value in kept.items() for command in writing(name, value)))
+    send(ac.connect(store), *(command for name, value in kept.items() for command in _writing(name, value)))
 
 
-def writing(name: bytes, value: Value) -> list[tuple[Argument, ...]]:
-    """The commands that write a key anew."""
-    commands: list[tuple[Argument, ...]] = [("DEL", name)]
-    if isinstance(value, bytes):
-        commands.append(("SET", name, value))
+def _writing(name: bytes, value: Value) -> Iterator[tuple[Argument, ...]]:
+    yield "DEL", name
+    if isinstance(value, Odd):
+        yield value.word, name, *value.args
+    elif isinstance(value, bytes):
+        yield ("SET", name, value, "PX", LEASE_MS) if name.endswith(b":lease") else ("SET", name, value)
     elif isinstance(value, list):
-        commands += [("RPUSH", name, *value)] if value else []
-    else:
-        commands += [("HSET", name, *(part for pair in value.items() for part in pair))] if value else []
-    return commands
+        if value:
+            yield "RPUSH", name, *value
+    elif value:
+        yield "HSET", name, *(part for pair in value.items() for part in pair)
 
 
 def entries_of(url: str, run_id: str, kind: str) -> list[dict[str, Any]]:
@@ -90,11 +120,9 @@ def rewrite(url: str, run_id: str, kind: str, change: Callable[[dict[str, Any]],
 
 
 def _dumped(entry: dict[str, Any]) -> str:
-    import sys
-
     limit = sys.get_int_max_str_digits()
     sys.set_int_max_str_digits(0)  # what is damaged may be a number that Python does not write
     try:
-        return json.dumps(entry, ensure_ascii=False)
+        return json.dumps(entry, ensure_ascii=False, separators=(",", ":"))
     finally:
         sys.set_int_max_str_digits(limit)
