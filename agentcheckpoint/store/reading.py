@@ -73,7 +73,7 @@ def read_results(address: Address, token: str, ids: Iterable[str]) -> Protocol[d
         for entry_id, data in zip(wanted, values, strict=True):
             if not isinstance(data, bytes):
                 raise CheckpointsLost(
-                    f"run {address.run_id!r}: the result {entry_id} is recorded and no longer stored. It was evicted "
+                    f"run {address.run_id!r}: the result {entry_id!r} is recorded and no longer stored. It was evicted "
                     "or deleted by somebody else; it is not bought again on its own.",
                     run_id=address.run_id,
                 )
