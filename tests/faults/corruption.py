@@ -39,7 +39,9 @@ LONGEST = 60.0
 """Seconds that one case may take: a hang, not slowness."""
 MOST_MB = 500
 """By how much the process may grow."""
-_PLACE = re.compile(r":(head|tokens|log|meta|results|waste|lease)\b|step '|its output|the result |worked on by")
+_PLACE = re.compile(r":(head|tokens|log|meta|results|waste|lease)\b|step '|its (output|log)|the result |worked on by")
+_LOOKED_AT = (None, b"schema", b"state", b"attempt")
+"""What of meta a claim looks at before it writes: these, and whether there is a birth mark."""
 _BOOKKEEPING = {b"schema", b"attempt", b"state", b"paid", b"wasted"}
 """The fields of meta that each claim and commit sets."""
 
@@ -82,12 +84,12 @@ class _Search:
                 parsing.go_over(loaded)
             if place.name == "results" and isinstance(place.item, bytes):
                 parsing.revive(damaged, loaded, place.item)
+            said = parsing.trouble(damaged, loaded, self.base)
         except AgentCheckpointError as exc:
             self.refused(exc, where, "fast: refused")
-        except Exception as exc:
+        except (Exception, Executed) as exc:
             self.violation(where, f"{type(exc).__name__}: {str(exc)[:200]}")
         else:
-            said = parsing.trouble(damaged, loaded, self.base)
             if said is not None:
                 self.violation(where, said)
             self.note("fast: read as before" if loaded == self.sound else "fast: another true story")
@@ -132,7 +134,7 @@ class _Search:
             self.refused(exc, where, "whole: not shown")
 
     def _replay(self, place: Field, damaged: Contents, where: str) -> None:
-        found = None
+        found, refused = None, False
         self._put(damaged)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
@@ -140,6 +142,7 @@ class _Search:
                 with ac.run(rich.RUN, store=self.store):
                     found = rich.body(self.client)
             except AgentCheckpointError as exc:
+                refused = True
                 self.refused(exc, where, "whole: refused" if not isinstance(exc, RunBusy) else "whole: busy")
             except openai.BadRequestError:
                 pass  # the model was asked: judged below
@@ -155,6 +158,9 @@ class _Search:
         elif found is not None:
             self.note("whole: replayed with a warning" if said else "whole: replayed")
         self._kept(damaged, where)
+        looked_at = place.name in ("head", "tokens", "lease") or (place.name == "meta" and place.item in _LOOKED_AT)
+        if refused and looked_at and _steady(contents(self.store, rich.RUN)) != _steady(damaged):
+            self.violation(where, "it was written to before it was refused")
 
     def _kept(self, damaged: Contents, where: str) -> None:
         """What was stored is stored, though perhaps under another token: the damage too."""
@@ -190,6 +196,11 @@ def _holds(now: object, old: object) -> bool:
     return now == old
 
 
+def _steady(kept: Contents) -> Contents:
+    """Less what a server makes up: the ids of a stream."""
+    return {name: value for name, value in kept.items() if not (isinstance(value, Odd) and value.word == "XADD")}
+
+
 def _renamed(base: Contents, place: Field, damaged: Contents) -> bool:
     """Whether the damage is that a checkpoint bears the name of another step."""
     if place.name != "log" or not isinstance(place.item, int):
@@ -197,17 +208,20 @@ def _renamed(base: Contents, place: Field, damaged: Contents) -> bool:
     old, new = base[place.key], damaged[place.key]
     assert isinstance(old, list) and isinstance(new, list)
     with suppress(ValueError, TypeError, AttributeError):
-        return bool(json.loads(new[place.item]).get("slot") != json.loads(old[place.item]).get("slot"))
+        return len(new) == len(old) and bool(
+            json.loads(new[place.item]).get("slot") != json.loads(old[place.item]).get("slot")
+        )
     return False
 
 
-def search(per_field: int, seed: int, *, every: int = 100, url: str | None = None) -> Tally:
+def search(per_field: int, seed: int, *, every: int = 200, only: str = "", url: str | None = None) -> Tally:
     """Damages each stored field of the golden run ``per_field`` times.
 
     Args:
         per_field: mutations of each field; all go through the fast layer.
         seed: the same finds the same.
         every: one of so many goes through the whole layer as well, and at least one of each field.
+        only: a pattern that a field's name must have in it.
         url: the store of the whole layer; by default one in memory.
     """
     kept, _ = golden.load(golden.path_of(SCHEMA))
@@ -217,7 +231,7 @@ def search(per_field: int, seed: int, *, every: int = 100, url: str | None = Non
         run.store = ac.connect(url)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with canary() as sung:
-        for place in fields_of(kept):
+        for place in (place for place in fields_of(kept) if re.search(only, str(place))):
             _search_field(run, place, per_field, every)
     for name in sung:
         run.violation("canary", f"{name} was called with stored data")

@@ -34,7 +34,9 @@ class Field:
         return self.key.rpartition(b":")[2].decode()
 
     def __str__(self) -> str:
-        item = "" if self.item is None else f"[{self.item.decode() if isinstance(self.item, bytes) else self.item}]"
+        item = (
+            "" if self.item in (None, b"") else f"[{self.item.decode() if isinstance(self.item, bytes) else self.item}]"
+        )
         return f"{self.name}{item}{'' if self.path is None else _written(self.path)}"
 
     def damaged(self, contents: Contents, seed: str) -> Iterator[Contents]:
@@ -102,11 +104,11 @@ def _of_key(key: bytes, value: Value) -> Iterator[Field]:
 def _of_value(key: bytes, item: int | bytes, data: bytes) -> Iterator[Field]:
     yield Field(key, item)
     if data.startswith(b"{") and not key.endswith(b":results"):
-        yield from (Field(key, item, path) for path in mutations.paths_of(json.loads(data)) if path)
+        yield from (Field(key, item, path) for path in mutations.paths_of(json.loads(data)))
 
 
 def _written(path: mutations.Path) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return "$" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
 
 
 def shapes_of(contents: Contents) -> list[str]:

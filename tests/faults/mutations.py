@@ -138,9 +138,8 @@ def of_json(document: Any, path: Path, seed: str) -> Iterator[bytes]:
     if path and path[-1] == "k":
         fragments += [json.dumps(kind) for kind in KINDS]
     if isinstance(node, dict):
-        fragments += [
-            own[:-1] + extra for extra in (',"later":{"a":[1]}}', ',"v":2}', ',"k":"evil"}', f',"__class__":"{MARK}"}}')
-        ]
+        extras = (',"later":{"a":[1]}}', ',"v":2}', ',"k":"evil"}', f',"__class__":"{MARK}.Evil"}}')
+        fragments += [own[:-1] + extra for extra in extras]
     for fragment in chance.sample(fragments, len(fragments)):
         if fragment != own:
             yield _spliced(document, path, fragment.encode("utf-8", "surrogatepass"))
