@@ -18,7 +18,7 @@ from agentcheckpoint.core.fingerprint import function_inputs
 from agentcheckpoint.core.ids import check_name
 from agentcheckpoint.core.models import Closed, Inputs, Opened
 from agentcheckpoint.errors import RunBusy, RunNotFound, StepMismatch
-from agentcheckpoint.explain import input_mismatch
+from agentcheckpoint.explain import input_mismatch, placed
 from agentcheckpoint.opening import switched_off
 from agentcheckpoint.options import OnMismatch, check_policy
 from agentcheckpoint.recipe import check_function, default_name, is_async, mark_async
@@ -139,6 +139,11 @@ class _Call:
         """The run, ready to be entered; it does not wait."""
         return open_run_for(self.run_id, store, self.namespace, 0.0, self.on_mismatch, LEASE, self.agent, self.inputs)
 
+    def output(self, data: bytes) -> Any:
+        """The recorded output, in type."""
+        with placed(str(self.run_id)):
+            return self.type.decode(data)
+
     def recorded(self) -> Protocol[bytes | None]:
         """The output of the run, if it is completed and has one that answers this call.
 
@@ -160,7 +165,7 @@ class _Call:
         if closed is None or closed.output is None:
             return None
         found = yield from read_results(attempt.fence, loaded.token, (closed.id,))
-        return attempt.chain.decode(found[closed.id], attempt.where("", closed.id), closed.output.codec)
+        return attempt.revive(found[closed.id], closed.output, "", closed.id)
 
     def _answered_by(self, agent: str | None, inputs: Inputs) -> bool:
         same = agent == self.agent and inputs.digest == self.inputs.digest
@@ -187,7 +192,7 @@ def _deciding(loaded: Loaded) -> tuple[Opened | None, Closed | None]:
         elif isinstance(entry, Closed):
             ended, by = entry, opened
     # A step committed since the last end makes the run's state something else than completed.
-    if ended is None or by is None or by.inputs is None or loaded.meta.get("state") != "completed":
+    if ended is None or by is None or by.inputs is None or loaded.meta["state"] != "completed":
         return started, None
     return by, ended
 
@@ -198,7 +203,7 @@ def _answer(call: _Call) -> Any:
     while True:
         data = store.run(call.recorded())
         if data is not None:
-            return call.type.decode(data)
+            return call.output(data)
         with ExitStack() as stack:
             try:
                 run = stack.enter_context(call.opener(store))
@@ -216,7 +221,7 @@ async def _answer_async(call: _Call) -> Any:
     while True:
         data = await store.run_async(call.recorded())
         if data is not None:
-            return call.type.decode(data)
+            return call.output(data)
         async with AsyncExitStack() as stack:
             try:
                 run = await stack.enter_async_context(call.opener(store))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from agentcheckpoint.core import ids, ledger
 from agentcheckpoint.core.codec import Chain, Where
 from agentcheckpoint.core.journal import Call, Journal, Scope
-from agentcheckpoint.core.models import Birth, Closed, Done, Inputs, Intent, LedgerEntry, Opened
+from agentcheckpoint.core.models import Birth, Closed, Done, Inputs, Intent, LedgerEntry, Opened, Payload
 from agentcheckpoint.current import released_here
 from agentcheckpoint.errors import (
     AgentCheckpointError,
@@ -157,8 +157,8 @@ class Attempt:
     def _take_over(self, loaded: Loaded) -> None:
         self._clock = (loaded.now_ms, time.monotonic())
         self.journal = Journal(loaded.entries)
-        self.state = loaded.meta.get("state", "")
-        self.number = int(loaded.meta.get("attempt", "0"))
+        self.state = loaded.meta["state"]
+        self.number = int(loaded.meta["attempt"])
         self.money = ledger.fold_entries(ledger.logged_money(loaded.entries))
         self.waste = {entry.id: entry for entry in loaded.waste}
         self._results = Results(self.fence, [e for e in loaded.entries if isinstance(e, Done)])
@@ -204,7 +204,22 @@ class Attempt:
     def fetch(self, done: Done) -> Protocol[bytes]:
         """The result bytes of a record, through the chain of codecs."""
         data = yield from self._results.fetch(done)
-        return self.chain.decode(data, self.where(done.slot, done.id), done.payload.codec)
+        return self.revive(data, done.payload, done.slot, done.id)
+
+    def revive(self, data: bytes, payload: Payload, slot: str, entry_id: str) -> bytes:
+        """Stored result bytes, through the chain of codecs.
+
+        Raises:
+            CheckpointCorrupt: they are not as many as were recorded, or the chain does not take them.
+        """
+        if len(data) != payload.size:
+            raise CheckpointCorrupt(
+                f"run {self.run_id!r}, {f'step {slot!r}' if slot else 'its output'}: {len(data)} bytes are stored as "
+                f"its result, and {payload.size} were recorded. The record is corrupt; nothing was overwritten.",
+                run_id=self.run_id,
+                step=slot or None,
+            )
+        return self.chain.decode(data, self.where(slot, entry_id), payload.codec)
 
     def count_replay(self, done: Done) -> None:
         """A record answered a call: what it had cost is saved."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 import traceback
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 
 from agentcheckpoint.core.fingerprint import difference
 from agentcheckpoint.core.journal import Call
 from agentcheckpoint.core.ledger import money
 from agentcheckpoint.core.models import Done, Failure, Inputs
-from agentcheckpoint.errors import AgentCheckpointWarning, RunBusy, StepMismatch
+from agentcheckpoint.errors import AgentCheckpointWarning, CheckpointCorrupt, RunBusy, StepMismatch
 from agentcheckpoint.store.holder import Holder, describe
 
 _NOT_THE_CALLERS = frozenset({"agentcheckpoint", "contextlib"})
@@ -50,6 +52,18 @@ def input_mismatch(run_id: str, agent: str | None, recorded: Inputs, came: Input
         "A run id names one question: use another id for this one, or on_mismatch='reuse' to go on with the old.",
         run_id=run_id,
     )
+
+
+@contextmanager
+def placed(run_id: str, step: str | None = None) -> Generator[None]:
+    """A recorded result that cannot be read says whose it is."""
+    try:
+        yield
+    except CheckpointCorrupt as exc:
+        if exc.run_id is not None:
+            raise
+        what = f"step {step!r}" if step is not None else "its output"
+        raise CheckpointCorrupt(f"run {run_id!r}, {what}: {exc}", run_id=run_id, step=step) from exc.__cause__
 
 
 def failure(error: BaseException) -> Failure:

@@ -19,7 +19,7 @@ from agentcheckpoint.core.pricing import price_usage
 from agentcheckpoint.core.roundtrip import name_of
 from agentcheckpoint.core.usage import usage_of
 from agentcheckpoint.errors import AgentCheckpointError, ResultNotStorable, RunMisuse, StepRejected
-from agentcheckpoint.explain import failure
+from agentcheckpoint.explain import failure, placed
 from agentcheckpoint.flow import Course, Flow, Invoke, Perform, Raised, Returned
 from agentcheckpoint.options import Step
 from agentcheckpoint.store.commit import Change, Superseded
@@ -128,7 +128,8 @@ def replay(site: Site, done: Done, decode: Callable[[bytes], T]) -> Course[T]:
     """The recorded result, counted as replayed once it is there."""
     try:
         data: bytes = yield Perform(site.attempt.fetch(done))
-        value = decode(data)
+        with placed(site.attempt.run_id, site.slot):
+            value = decode(data)
         site.attempt.count_replay(done)
         site.attempt.journal.replayed(site.call)
     finally:
@@ -185,7 +186,10 @@ def keep(plan: Plan, outcome: Returned, ms: int, bought: LedgerEntry | None) -> 
         yield from note_failure(plan, refusal, ms, entries)
         return Raised(refusal)
     stored = yield from keep_result(plan, plan.call.inputs, data, ms, entries, value)
-    return value if stored is None else plan.type.decode(stored)
+    if stored is None:
+        return value
+    with placed(plan.attempt.run_id, plan.slot):
+        return plan.type.decode(stored)
 
 
 def keep_result(
@@ -216,7 +220,7 @@ def keep_result(
         raise
     if isinstance(outcome, Superseded):
         theirs = outcome.entry
-        return attempt.chain.decode(outcome.result, attempt.where(theirs.slot, theirs.id), theirs.payload.codec)
+        return attempt.revive(outcome.result, theirs.payload, theirs.slot, theirs.id)
     return None
 
 

@@ -90,6 +90,7 @@ def delete(run_id: str, /, *, store: Connectable = None, namespace: str = "defau
     Raises:
         RunNotFound: there is no such run.
         RunBusy: somebody who is alive is working on it.
+        CheckpointCorrupt, SchemaTooNew: its head or lease is not ours, or a newer version has worked on it.
         StoreRefused, StoreUnavailable.
     """
     address = _address(run_id, namespace)
@@ -108,8 +109,8 @@ def _view(address: _Address, loaded: Loaded) -> RunView:
     return RunView(
         id=address.run_id,
         namespace=address.namespace,
-        state=loaded.meta.get("state", ""),
-        attempt=int(loaded.meta.get("attempt", "0")),
+        state=loaded.meta["state"],
+        attempt=int(loaded.meta["attempt"]),
         cost=report(folded, saved=sum(end.saved for end in ends), replayed=sum(end.replayed for end in ends)),
         steps=tuple(step_rows(loaded.entries)),
         opened=tuple(entry for entry in loaded.entries if isinstance(entry, Opened)),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from agentcheckpoint.core.ids import check_key, check_name, check_namespace, check_run_id, run_tag, slot
+from agentcheckpoint.core.ids import check_key, check_name, check_namespace, check_run_id, is_slot, run_tag, slot
 from agentcheckpoint.errors import InvalidName
 
 Check = Callable[[object], str]
@@ -162,6 +162,19 @@ def test_an_ordinal_below_one_or_beside_a_key_is_refused() -> None:
         slot("", "plan", ordinal=0)
     with pytest.raises(InvalidName, match="ordinal"):
         slot("", "plan", ordinal=1, key="k")
+
+
+@given(paths)
+def test_each_slot_is_known_as_one(path: list[Part]) -> None:
+    assert is_slot(slot_of(path))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "/a", "a/", "a//b", "a#1", "a#02", "a#٣", "a#2#3", "a[]", "a[x]b", "a[x]y]", "a\nb", "a[\x1b]", "a\n", "#2"],
+)
+def test_what_no_step_is_called_is_no_slot(text: str) -> None:
+    assert not is_slot(text)
 
 
 @given(paths)

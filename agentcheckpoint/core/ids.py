@@ -17,6 +17,9 @@ _UNSTORABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _NAMESPACE = re.compile(r"[a-z0-9_-]{1,32}")
 _RESERVED = re.compile(r"[/#\[\]]")
 
+_STEP = r"[^\x00-\x1f\x7f-\x9f/#\[\]]+(#([2-9]|[1-9][0-9]{1,8})|\[([^\x00-\x1f\x7f-\x9f\]]|\]\])+\])?"
+_SLOT = re.compile(f"{_STEP}(/{_STEP})*")
+
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
@@ -119,6 +122,11 @@ def slot(scope: str, name: str, *, ordinal: int | None = None, key: str | None =
     elif ordinal is not None and ordinal > 1:
         local += f"#{ordinal}"
     return f"{scope}/{local}" if scope else local
+
+
+def is_slot(text: str) -> bool:
+    """Whether ``slot`` may have made this, as far as its form tells."""
+    return _SLOT.fullmatch(text) is not None
 
 
 def _text(what: str, text: object, most: int) -> str:

@@ -18,6 +18,14 @@ Bill: TypeAlias = Literal["paid", "wasted", "unresolved", "not_billed"]
 """What became of an attempt's money: *unresolved* may have been billed; nobody knows yet."""
 
 
+MOST = 2**53
+"""No count, time or amount of one record is greater: beyond it is damage, and other readers of JSON lose digits."""
+
+Natural: TypeAlias = Annotated[int, Field(ge=0, le=MOST)]
+Sum: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
+"""What many records come to."""
+
+
 class Record(BaseModel):
     """The base of all that is stored: frozen, and tolerant of fields that a later version added."""
 
@@ -27,13 +35,13 @@ class Record(BaseModel):
 class Usage(Record):
     """Tokens of one paid attempt. Cached and cache-write tokens lie inside the input, reasoning inside the output."""
 
-    input_tokens: int = Field(default=0, ge=0)
-    output_tokens: int = Field(default=0, ge=0)
-    cached_tokens: int = Field(default=0, ge=0)
-    cache_write_tokens: int = Field(default=0, ge=0)
-    reasoning_tokens: int = Field(default=0, ge=0)
-    input_audio_tokens: int = Field(default=0, ge=0)
-    output_audio_tokens: int = Field(default=0, ge=0)
+    input_tokens: Natural = 0
+    output_tokens: Natural = 0
+    cached_tokens: Natural = 0
+    cache_write_tokens: Natural = 0
+    reasoning_tokens: Natural = 0
+    input_audio_tokens: Natural = 0
+    output_audio_tokens: Natural = 0
 
 
 class LedgerEntry(Record):
@@ -51,15 +59,15 @@ class LedgerEntry(Record):
     """The service tier in the response."""
     usage: Usage | None = None
     """``None``: unmeasured."""
-    cost: int | None = None
+    cost: Natural | None = None
     """Nano-dollars; ``None``: unknown, which is not 0."""
     price: str | None = None
     """Where the price came from, or why there is none."""
     request_id: str | None = None
     """The provider's id of the request."""
-    at: int = 0
+    at: Natural = 0
     """When it was sent, milliseconds since the epoch on the store's clock."""
-    ms: int = 0
+    ms: Natural = 0
     """How long it took, milliseconds."""
 
 
@@ -81,7 +89,7 @@ class Inputs(Record):
 class Payload(Record):
     """Describes the bytes kept beside a record: their size, and the chain of codecs that wrote them."""
 
-    size: int
+    size: Natural
     codec: str = "json"
 
 
@@ -96,9 +104,9 @@ class Failure(Record):
 class Logged(Record):
     """What all entries of the log have."""
 
-    v: int = SCHEMA
+    v: Annotated[int, Field(ge=1)] = SCHEMA
     id: str
-    at: int
+    at: Natural
 
 
 class Birth(Logged):
@@ -113,7 +121,7 @@ class Opened(Logged):
     """A worker began an attempt of the run."""
 
     k: Literal["opened"] = "opened"
-    attempt: int
+    attempt: Annotated[int, Field(ge=1, le=MOST)]
     worker: str
     agent: str | None = None
     inputs: Inputs | None = None
@@ -138,7 +146,7 @@ class Done(Logged):
     function: str | None = None
     overlap: bool = False
     """A sibling of the same name was open at the same time."""
-    ms: int = 0
+    ms: Natural = 0
     entries: tuple[LedgerEntry, ...] = ()
 
 
@@ -149,7 +157,7 @@ class Failed(Logged):
     slot: str
     kind: StepKind = "step"
     error: Failure
-    ms: int = 0
+    ms: Natural = 0
     entries: tuple[LedgerEntry, ...] = ()
 
 
@@ -172,9 +180,9 @@ class Closed(Logged):
     error: Failure | None = None
     output: Payload | None = None
     """The run's output, kept apart under this entry's id."""
-    saved: int = 0
+    saved: Sum = 0
     """Nano-dollars that this attempt did not pay, since it replayed."""
-    replayed: int = 0
+    replayed: Natural = 0
     entries: tuple[LedgerEntry, ...] = ()
 
 

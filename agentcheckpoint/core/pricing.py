@@ -9,7 +9,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOp
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
-from agentcheckpoint.core.models import Record, Usage
+from agentcheckpoint.core.models import MOST, Record, Usage
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice, PriceCalculation
@@ -19,7 +19,6 @@ Dollars: TypeAlias = int | str | Decimal
 
 _NANO_PER_DOLLAR = 10**9
 _TOKENS_PER_PRICE = 10**6
-_MOST_NANO = 2**63
 _LONGEST_REASON = 200
 _EXACT = Context(prec=80, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation, DivisionByZero, Overflow])
 """Our own: the caller's decimal context may have any precision."""
@@ -217,7 +216,7 @@ def _names(prices: ModelPrice, key: str) -> bool:
 
 def _nano(dollars: Decimal) -> int:
     nano = int((dollars * _NANO_PER_DOLLAR).to_integral_value(ROUND_HALF_EVEN))
-    if not 0 <= nano < _MOST_NANO:
+    if not 0 <= nano <= MOST:
         raise _NoPrice("no price: the cost is beyond all sense")
     return nano
 

@@ -8,10 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import cast
 
-from agentcheckpoint.core.models import Usage
-
-_MOST_TOKENS = 2**53
-"""No answer has so many; a count beyond it is nonsense, and other readers of JSON would lose digits."""
+from agentcheckpoint.core.models import MOST, Usage
 
 _LONGEST_NAME = 256
 
@@ -66,7 +63,7 @@ def total_usage(usages: Iterable[Usage]) -> Usage:
     for usage in usages:
         for name in totals:
             totals[name] += cast(int, getattr(usage, name))
-    return Usage(**totals)
+    return Usage.model_construct(None, **totals)  # a sum may be more than one record can hold
 
 
 def _read(reader: Callable[[object], Usage], source: object) -> Usage | None:
@@ -185,7 +182,7 @@ def _tokens(source: object, *names: str, required: bool = False) -> int:
     count = _field(source, *names)
     if count is None and not required:
         return 0
-    if isinstance(count, int) and not isinstance(count, bool) and 0 <= count <= _MOST_TOKENS:
+    if isinstance(count, int) and not isinstance(count, bool) and 0 <= count <= MOST:
         return count
     raise _Unreadable
 

@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pydantic_core import from_json, to_json
+from pydantic import Field, ValidationError
+from pydantic_core import to_json
 
+from agentcheckpoint.core.models import Record
 from agentcheckpoint.errors import CheckpointCorrupt
 
 SAFE_HEADERS = frozenset({"content-type", "date", "openai-processing-ms", "openai-version", "x-request-id"})
 """The response headers that are stored; cookies, account names and limits are not."""
+
+
+class _Head(Record):
+    """The first line of a stored answer."""
+
+    status: int = Field(ge=100, le=599)
+    headers: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +39,17 @@ class Answer:
         return to_json({"status": self.status, "headers": dict(self.headers)}) + b"\n" + self.body
 
     @classmethod
-    def from_bytes(cls, data: bytes, *, step: str) -> Answer:
+    def from_bytes(cls, data: bytes) -> Answer:
         """Raises ``CheckpointCorrupt`` if this is no stored answer."""
         line, newline, body = data.partition(b"\n")
         try:
-            head = from_json(line)
-            status, headers = int(head["status"]), {str(k): str(v) for k, v in head["headers"].items()}
-        except (ValueError, TypeError, KeyError, AttributeError):
-            newline = b""
-            status, headers = 0, {}
-        if not newline or not 100 <= status <= 599:
+            head = _Head.model_validate_json(line if newline else b"")
+        except ValidationError:
             raise CheckpointCorrupt(
-                f"step {step!r}: what is stored is not a provider's answer. If the step was recorded by a plain "
-                "function before, give the model call another name with ac.name(...).",
-                step=step,
-            )
-        return cls(status, tuple(headers.items()), body)
+                "what is stored is not a provider's answer. If the step was recorded by a plain function before, give "
+                "the model call another name with ac.name(...)."
+            ) from None
+        return cls.of(head.status, head.headers.items(), body)
 
     @property
     def is_stream(self) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import warnings
 from collections.abc import Callable
-from functools import partial
 from typing import Any, cast
 
 import httpx2
@@ -15,6 +14,7 @@ from agentcheckpoint.attempt import new_id
 from agentcheckpoint.core.models import Bill, Done, Intent, LedgerEntry
 from agentcheckpoint.core.pricing import price_usage
 from agentcheckpoint.errors import StepMismatch, UnrecordedCallWarning
+from agentcheckpoint.explain import placed
 from agentcheckpoint.flow import Course, Flow, Invoke, Perform, Raised
 from agentcheckpoint.openai.answer import Answer
 from agentcheckpoint.openai.modelcall import ModelCall, stacklevel
@@ -61,7 +61,7 @@ def _recorded(call: ModelCall) -> Course[Answer | None]:
     done = yield from decide(call.site)
     if done is None:
         return None
-    answer = yield from replay(call.site, done, partial(Answer.from_bytes, step=call.site.slot))
+    answer = yield from replay(call.site, done, Answer.from_bytes)
     if done.inputs.digest != call.site.call.inputs.digest:
         _refuse_other_shape(call, done, answer)
     read_id = first_id if answer.is_stream else _id_of
@@ -129,7 +129,8 @@ def keep_answer(call: ModelCall, entry: LedgerEntry, answer: Answer, said: Answe
     stored = yield from keep_result(call.site, call.site.call.inputs, data, bought.ms, (bought,), answer.body)
     call.unsettled = []
     if stored is not None:
-        return Answer.from_bytes(stored, step=call.site.slot)
+        with placed(call.attempt.run_id, call.site.slot):
+            return Answer.from_bytes(stored)
     call.answered(call.attempt.journal.records[call.site.slot], answer, said.response_id)
     return answer
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from agentcheckpoint.core.models import Birth, Opened
+from agentcheckpoint.core.models import SCHEMA, Birth, Opened
 from agentcheckpoint.errors import CommitUnknown, RunDeleted, StoreError, StoreUnavailable
 from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply, executed
 from agentcheckpoint.store.fence import Fence
@@ -19,17 +19,22 @@ from agentcheckpoint.store.holder import Holder, provably_dead
 from agentcheckpoint.store.keys import BIRTH, epoch_of
 from agentcheckpoint.store.loading import (
     LOAD_REPLIES,
+    META,
     Loaded,
     corrupt,
     load_commands,
     lost_head,
     parse_head,
     parse_load,
+    parse_meta,
 )
 from agentcheckpoint.store.refusals import NotNow, nothing_applied, raise_refusal, telling
 
 PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Seconds between tries while the server cannot be reached or answers nothing: the tries are bounded."""
+
+_NEVER = -1
+"""What ``PTTL`` says of a key that does not expire."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,8 @@ class _Look:
     state: str = ""
     attempt: int = 0
     lease: bytes | None = None
-    ttl: float = 0.0
+    ttl: int = 0
+    """Milliseconds, as ``PTTL`` says it."""
 
 
 def open_run(fence: Fence, new_token: Callable[[int], str], opening: Opening) -> Protocol[Taken | Busy]:
@@ -152,13 +158,14 @@ def _claim(
 ) -> Protocol[Sequence[Reply] | None]:
     """EXEC's replies; ``None`` if what it watched has changed."""
     fence.issue(token)
+    commands = _claim_commands(fence, token, look, opening)
     try:
-        replies = yield Packet(_claim_commands(fence, token, look, opening), held=True, patience=patience)
+        replies = yield Packet(commands, held=True, patience=patience)
     except Lost as exc:
         raise _InDoubt(str(exc)) from exc
     if isinstance(replies[-1], Refusal) and not nothing_applied(replies):
         raise _InDoubt(str(telling(replies)))
-    _raise_if_refused(fence, replies)
+    _raise_if_refused(fence, commands, replies)
     return executed(replies)
 
 
@@ -175,20 +182,19 @@ def _look(fence: Fence, opening: Opening | None, patience: int) -> Protocol[_Loo
     # In this order: a run that is made or deleted between two of these is not taken for one that lost its head.
     first = (("LLEN", keys.tokens), ("WATCH", keys.head), ("GET", keys.head), ("EXISTS", keys.tomb))
     replies = yield Packet(first, held=True, patience=patience)
-    _raise_if_refused(fence, replies)
+    _raise_if_refused(fence, first, replies)
     tokens, _, head, tomb = replies
     look = _Look(parse_head(fence.run_id, keys.head, head), tokens > 0, tomb > 0)
     if look.head is None or opening is None:
         return look
     lease = keys.lease(look.head)
-    state_of = ("HMGET", keys.meta(look.head), "state", "attempt")
-    replies = yield Packet((("WATCH", lease), ("GET", lease), ("PTTL", lease), state_of), held=True, patience=patience)
-    _raise_if_refused(fence, replies)
-    _, look.lease, ttl, (state, attempt) = replies
-    look.ttl = max(ttl, 0) / 1000
-    if attempt is not None and not attempt.isdigit():
-        raise corrupt(fence.run_id, keys.meta(look.head), "the attempt is not a number")
-    look.state, look.attempt = (state or b"").decode("utf-8", "replace"), int(attempt or 0)
+    meta = ("HMGET", keys.meta(look.head), *META)
+    second: tuple[Command, ...] = (("WATCH", lease), ("GET", lease), ("PTTL", lease), meta)
+    replies = yield Packet(second, held=True, patience=patience)
+    _raise_if_refused(fence, second, replies)
+    _, look.lease, look.ttl, values = replies
+    fields = parse_meta(fence.run_id, keys.meta(look.head), values)
+    look.state, look.attempt = fields["state"], int(fields["attempt"])
     return look
 
 
@@ -210,11 +216,20 @@ def _refuse(fence: Fence, look: _Look, opening: Opening | None) -> Busy | Foreig
         return Foreign(look.head)
     if look.lease is None:
         return None
-    return busy(look.lease, look.ttl, opening.released)
+    return busy(fence.run_id, fence.keys.lease(look.head), look.lease, look.ttl, opening.released)
 
 
-def busy(lease: bytes, ttl: float, released: Callable[[Holder], bool]) -> Busy | None:
-    """Who holds this lease, unless he has released it or is provably dead."""
+def busy(run_id: str, key: str, lease: bytes, ttl_ms: int, released: Callable[[Holder], bool]) -> Busy | None:
+    """Who holds this lease, unless he has released it or is provably dead.
+
+    One that cannot be read may be a later version's, and runs out.
+
+    Raises:
+        CheckpointCorrupt: it never would.
+    """
+    if ttl_ms == _NEVER:
+        raise corrupt(run_id, key, "it never expires")
+    ttl = max(ttl_ms, 0) / 1000
     try:
         holder = Holder.model_validate_json(lease)
     except ValidationError:
@@ -238,7 +253,7 @@ def _claim_commands(fence: Fence, token: str, look: _Look, opening: Opening | No
         entry = opening.entry(look.attempt + 1)
         commands.append(("RPUSH", keys.log(token), entry.model_dump_json(exclude_none=True)))
         state = "completed" if look.state == "completed" else "running"
-        commands.append(("HSET", keys.meta(token), "attempt", look.attempt + 1, "state", state))
+        commands.append(("HSET", keys.meta(token), "schema", SCHEMA, "attempt", look.attempt + 1, "state", state))
     commands.append(("SET", keys.lease(token), fence.holder, "PX", fence.ttl_ms))
     return (*commands, *load_commands(keys, token), ("EXEC",))
 
@@ -256,6 +271,6 @@ def _finish(fence: Fence, token: str, look: _Look, replies: Sequence[Reply]) -> 
     return Taken(loaded)
 
 
-def _raise_if_refused(fence: Fence, replies: Sequence[Reply]) -> None:
+def _raise_if_refused(fence: Fence, commands: Sequence[Command], replies: Sequence[Reply]) -> None:
     if any(isinstance(reply, Refusal) for reply in replies):
-        raise_refusal(fence.run_id, replies)
+        raise_refusal(fence.run_id, commands, replies)

@@ -14,6 +14,7 @@ from agentcheckpoint.errors import (
     CommitUnknown,
     RunMisuse,
     RunNotFound,
+    StoreError,
     StoreRefused,
     StoreUnavailable,
 )
@@ -261,7 +262,7 @@ def _look_at_heir(job: _Job, heir: str, *, doubt: bool) -> Protocol[Committed | 
             outcome = Superseded(theirs, results[theirs.id])
     except RunNotFound:
         raise (yield from _gone(job)) from None
-    except (StoreUnavailable, StoreRefused) as exc:
+    except StoreError as exc:  # whatever the heir's log is, this worker has lost the run
         if doubt:
             raise unsettled_error(fence, job.step, exc, doubt=True) from exc
     yield from sweep(fence)

@@ -21,11 +21,12 @@ from dataclasses import dataclass
 BIRTH = "@"
 
 _TOKEN = re.compile(r"[0-9]{1,15}\.[0-9A-Za-z]{1,64}")
+_LAST_EPOCH = 10**15 - 1
 
 
 def is_token(text: str) -> bool:
-    """Whether this is a fencing token, ``epoch.nonce``."""
-    return _TOKEN.fullmatch(text) is not None
+    """Whether this is a fencing token, ``epoch.nonce``, after which there can be another."""
+    return _TOKEN.fullmatch(text) is not None and epoch_of(text) < _LAST_EPOCH
 
 
 def epoch_of(token: str) -> int:

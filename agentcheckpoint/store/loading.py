@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
-from agentcheckpoint.core.models import SCHEMA, Birth, Closed, Done, LedgerEntry, LogEntry
+from agentcheckpoint.core import ids
+from agentcheckpoint.core.models import (
+    SCHEMA,
+    Birth,
+    Closed,
+    Done,
+    Failed,
+    Intent,
+    LedgerEntry,
+    LogEntry,
+    Opened,
+    Rejected,
+    RunState,
+)
 from agentcheckpoint.errors import CheckpointCorrupt, CheckpointsLost, SchemaTooNew, StoreError
 from agentcheckpoint.store.effects import Command, Refusal, Reply
 from agentcheckpoint.store.keys import BIRTH, RunKeys, is_token
 
 _LOG_ENTRY: TypeAdapter[LogEntry] = TypeAdapter(LogEntry)
 LOAD_REPLIES = 7
+
+META = (BIRTH, "schema", "state", "attempt")
+"""The fields of ``meta`` that every run has."""
+_STATES = frozenset(get_args(RunState))
+_COUNT = re.compile(r"[1-9][0-9]{0,14}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +82,55 @@ def parse_load(keys: RunKeys, namespace: str, run_id: str, token: str, replies: 
             raise corrupt(run_id, name, f"the server answered {reply}")
     entries = tuple(parse_entry(run_id, keys.log(token), i, line) for i, line in enumerate(lines))
     fields = _strings(run_id, keys.meta(token), meta)
+    check_meta(run_id, keys.meta(token), fields)
     _check_birth(run_id, namespace, keys, token, entries, fields, mark)
-    if len({entry.id for entry in entries}) != len(entries):
-        raise corrupt(run_id, keys.log(token), "an entry stands there twice")
+    _check_log(run_id, keys.log(token), entries)
     stored = sum(1 for entry in entries if has_result(entry))
     if results < stored + 1:
         raise _lost(run_id, f"{keys.results(token)} holds {results - 1} of the {stored} results that the log names")
+    if results > stored + 1:  # they are written together: what the log does not name was in it
+        raise _lost(run_id, f"{keys.log(token)} names {stored} of the {results - 1} results that are stored")
     pairs = _strings(run_id, keys.waste, waste)
-    wasted = tuple(_parse_waste(run_id, keys.waste, line) for line in pairs.values())
+    wasted = tuple(_parse_waste(run_id, keys.waste, entry_id, line) for entry_id, line in pairs.items())
     return Loaded(token, entries, fields, wasted, results, int(time[0]) * 1000 + int(time[1]) // 1000)
+
+
+def parse_meta(run_id: str, key: str, values: Sequence[bytes | None]) -> dict[str, str]:
+    """The values of the fields ``META``, checked."""
+    pairs = (
+        part for name, value in zip(META, values, strict=True) if value is not None for part in (name.encode(), value)
+    )
+    fields = _strings(run_id, key, tuple(pairs))
+    check_meta(run_id, key, fields)
+    return fields
+
+
+def check_meta(run_id: str, key: str, fields: Mapping[str, str]) -> None:
+    """Looks at what every run has beside its log. A claim asks this before it writes anything.
+
+    Raises:
+        CheckpointsLost: there is no birth mark.
+        SchemaTooNew: a newer version of this library has worked on the run.
+        CheckpointCorrupt: what stands there is not what this library writes.
+    """
+    if BIRTH not in fields:
+        raise _lost(run_id, f"{key} has no birth mark")
+    if (missing := next((name for name in META if name not in fields), None)) is not None:
+        raise corrupt(run_id, key, f"its {missing} is missing")
+    if _COUNT.fullmatch(fields["schema"]) is None:
+        raise corrupt(run_id, key, "its schema is no number")
+    refuse_newer(run_id, key, fields["schema"].encode())
+    if fields["state"] not in _STATES:
+        raise corrupt(run_id, key, "its state is none that a run can have")
+    if _COUNT.fullmatch(fields["attempt"]) is None:
+        raise corrupt(run_id, key, "its attempt is no number")
+
+
+def refuse_newer(run_id: str, key: str, schema: Reply) -> None:
+    """Raises ``SchemaTooNew`` if that is what the ``schema`` of a run says; what is no number says nothing."""
+    text = schema.decode("ascii", "replace") if isinstance(schema, bytes) else ""
+    if _COUNT.fullmatch(text) is not None and int(text) > SCHEMA:
+        raise _too_new(run_id, key, int(text))
 
 
 def has_result(entry: LogEntry) -> bool:
@@ -130,7 +189,7 @@ def _explain(run_id: str, where: str, line: bytes, exc: ValidationError) -> Stor
 
 def _too_new(run_id: str, where: str, version: int) -> SchemaTooNew:
     return SchemaTooNew(
-        f"run {run_id!r}: {where} was written with schema {version}; this version of agentcheckpoint knows schema "
+        f"run {run_id!r}: {where} is of schema {version}; this version of agentcheckpoint knows schema "
         f"{SCHEMA} and refuses to write to the run. Upgrade agentcheckpoint-redis here.",
         run_id=run_id,
     )
@@ -170,6 +229,30 @@ def _check_birth(
         raise corrupt(run_id, keys.log(token), f"it belongs to run {birth.run!r} in namespace {birth.namespace!r}")
 
 
+def _check_log(run_id: str, key: str, entries: Sequence[LogEntry]) -> None:
+    """Raises if entries contradict each other."""
+    slots: dict[str, str] = {}
+    """Where each checkpoint stands, by its id."""
+    for index, entry in enumerate(entries):
+        if not all(map(ids.is_slot, _slots(entry))):
+            raise corrupt(run_id, f"{key}[{index}]", "its slot is none that a step can have")
+        if index and isinstance(entry, Birth):
+            raise corrupt(run_id, f"{key}[{index}]", "it is a second birth mark")
+        if isinstance(entry, Rejected) and slots.get(entry.target) != entry.slot:
+            raise corrupt(run_id, f"{key}[{index}]", "it rejects what is not recorded")
+        if isinstance(entry, Done):
+            slots[entry.id] = entry.slot
+    if len({entry.id for entry in entries}) != len(entries):
+        raise corrupt(run_id, key, "an entry stands there twice")
+
+
+def _slots(entry: LogEntry) -> Iterator[str]:
+    if isinstance(entry, Intent | Done | Failed | Rejected):
+        yield entry.slot
+    if not isinstance(entry, Birth | Opened):
+        yield from (bought.slot for bought in entry.entries)
+
+
 def _strings(run_id: str, key: str, flat: Sequence[object]) -> dict[str, str]:
     try:
         words = [word.decode() for word in flat if isinstance(word, bytes)]
@@ -178,8 +261,14 @@ def _strings(run_id: str, key: str, flat: Sequence[object]) -> dict[str, str]:
     return dict(zip(words[::2], words[1::2], strict=True))
 
 
-def _parse_waste(run_id: str, key: str, line: str) -> LedgerEntry:
+def _parse_waste(run_id: str, key: str, entry_id: str, line: str) -> LedgerEntry:
+    where = f"{key}[{entry_id!r}]"
     try:
-        return LedgerEntry.model_validate_json(line)
-    except ValidationError:
-        raise corrupt(run_id, key, "it holds something that is no ledger entry") from None
+        entry = LedgerEntry.model_validate_json(line)
+    except ValidationError as exc:
+        raise _explain(run_id, where, line.encode(), exc) from None
+    if not ids.is_slot(entry.slot):
+        raise corrupt(run_id, where, "its slot is none that a step can have")
+    if entry.id != entry_id:
+        raise corrupt(run_id, where, f"it is the entry of another attempt, {entry.id!r}")
+    return entry

@@ -73,7 +73,7 @@ def read_results(address: Address, token: str, ids: Iterable[str]) -> Protocol[d
         for entry_id, data in zip(wanted, values, strict=True):
             if not isinstance(data, bytes):
                 raise CheckpointsLost(
-                    f"run {address.run_id!r}: the result {entry_id} is recorded and no longer stored. It was evicted "
+                    f"run {address.run_id!r}: the result {entry_id!r} is recorded and no longer stored. It was evicted "
                     "or deleted by somebody else; it is not bought again on its own.",
                     run_id=address.run_id,
                 )
@@ -112,16 +112,17 @@ def _head(address: Address, patience: int) -> Protocol[str]:
 def _plain(address: Address, commands: tuple[Command, ...], patience: int) -> Protocol[list[Reply]]:
     replies: list[Reply] = yield Packet(commands, patience=patience)
     if any(isinstance(reply, Refusal) for reply in replies):
-        raise_refusal(address.run_id, replies)
+        raise_refusal(address.run_id, commands, replies)
     return replies
 
 
 def _under(address: Address, token: str, commands: tuple[Command, ...], patience: int) -> Protocol[Sequence[Reply]]:
     """The replies of ``commands``, the last of which reads the head, if that still is ``token``."""
-    replies = yield Packet((("MULTI",), *commands, ("EXEC",)), patience=patience)
+    transaction: tuple[Command, ...] = (("MULTI",), *commands, ("EXEC",))
+    replies = yield Packet(transaction, patience=patience)
     outcome = executed(replies)
     if outcome is None:
-        raise_refusal(address.run_id, replies)
+        raise_refusal(address.run_id, transaction, replies)
     if outcome[-1] != token.encode():
         raise _Moved("it kept changing hands")
     return outcome

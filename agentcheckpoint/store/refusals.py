@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from agentcheckpoint.errors import StoreRefused
-from agentcheckpoint.store.effects import Refusal, Reply
+from agentcheckpoint.store.effects import Command, Refusal, Reply
 from agentcheckpoint.store.loading import corrupt
 
 PASSING = frozenset({"LOADING", "TRYAGAIN", "BUSY", "MASTERDOWN", "CLUSTERDOWN"})
@@ -56,8 +56,8 @@ def refusal_error(run_id: str, why: Refusal, *, step: str | None = None, value: 
     )
 
 
-def raise_refusal(run_id: str, replies: Sequence[Reply]) -> NoReturn:
-    """Raises what the refusal among these replies means.
+def raise_refusal(run_id: str, commands: Sequence[Command], replies: Sequence[Reply]) -> NoReturn:
+    """Raises what the refusal among the replies to these commands means.
 
     Raises:
         NotNow: it will pass.
@@ -68,5 +68,6 @@ def raise_refusal(run_id: str, replies: Sequence[Reply]) -> NoReturn:
     if why.code in PASSING:
         raise NotNow(str(why))
     if why.code == "WRONGTYPE":
-        raise corrupt(run_id, "a key of the run", f"the server answered {why}")
+        refused = commands[replies.index(why)]
+        raise corrupt(run_id, str(refused[1]), f"the server answered {why}")
     raise refusal_error(run_id, why)

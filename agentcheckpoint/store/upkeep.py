@@ -10,8 +10,8 @@ from agentcheckpoint.store.claim import PAUSES, Busy, busy
 from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply
 from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.holder import Holder
-from agentcheckpoint.store.keys import RunKeys
-from agentcheckpoint.store.loading import parse_head
+from agentcheckpoint.store.keys import RunKeys, is_token
+from agentcheckpoint.store.loading import parse_head, refuse_newer
 from agentcheckpoint.store.reading import Address
 from agentcheckpoint.store.refusals import NotNow, raise_refusal
 
@@ -55,7 +55,7 @@ def book_waste(address: Address, entries: Iterable[LedgerEntry]) -> Protocol[Non
         try:
             replies = yield Packet(commands, patience=patience)
             if any(isinstance(reply, Refusal) for reply in replies):
-                raise_refusal(address.run_id, replies)
+                raise_refusal(address.run_id, commands, replies)
             return
         except (NotSent, Lost, NotNow) as exc:
             trouble = exc
@@ -97,6 +97,7 @@ def delete_run(address: Address, stamp_ms: int, released: Callable[[Holder], boo
     Raises:
         RunNotFound: there is no such run.
         CheckpointCorrupt: its head or its lease is not what this library writes.
+        SchemaTooNew: a newer version of this library has worked on it.
         StoreRefused, StoreUnavailable.
     """
     trouble: Exception = NotNow("it kept changing hands")
@@ -124,26 +125,32 @@ def _delete(address: Address, stamp: bytes, released: Callable[[Holder], bool], 
         if tomb == stamp:
             return True  # by this very call: only its reply was lost
         raise RunNotFound(f"run {address.run_id!r}: there is no such run to delete.", run_id=address.run_id)
-    left = {token.decode() for token in tokens}
+    left = {name for token in tokens if is_token(name := token.decode("ascii", "replace"))}
     if head is not None:
         left.add(head)  # a claim may have come after the list was read
         lease = keys.lease(head)
-        _, held, ttl = yield from _asked(address, (("WATCH", lease), ("GET", lease), ("PTTL", lease)), patience)
-        who = None if held is None else busy(held, max(ttl, 0) / 1000, released)
+        questions = (("WATCH", lease), ("GET", lease), ("PTTL", lease), ("HGET", keys.meta(head), "schema"))
+        replies = yield Packet(questions, held=True, patience=patience)
+        _, held, ttl = _answered(address, questions[:3], replies[:3])
+        refuse_newer(address.run_id, keys.meta(head), replies[3])  # it may have keys that are not known here
+        who = None if held is None else busy(address.run_id, lease, held, ttl, released)
         if who is not None:
             return who
     names = (keys.head, keys.tokens, keys.waste, *_names(keys, left))
     commands: tuple[Command, ...] = (("MULTI",), ("SET", keys.tomb, stamp), ("DEL", *names), ("EXEC",))
     replies = yield Packet(commands, held=True, patience=patience)
     if isinstance(replies[-1], Refusal):
-        raise_refusal(address.run_id, replies)
+        raise_refusal(address.run_id, commands, replies)
     return isinstance(replies[-1], list)
 
 
 def _asked(address: Address, commands: tuple[Command, ...], patience: int) -> Protocol[list[Reply]]:
-    replies: list[Reply] = yield Packet(commands, held=True, patience=patience)
+    return _answered(address, commands, (yield Packet(commands, held=True, patience=patience)))
+
+
+def _answered(address: Address, commands: tuple[Command, ...], replies: list[Reply]) -> list[Reply]:
     if any(isinstance(reply, Refusal) for reply in replies):
-        raise_refusal(address.run_id, replies)
+        raise_refusal(address.run_id, commands, replies)
     return replies
 
 

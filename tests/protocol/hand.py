@@ -15,6 +15,8 @@ from agentcheckpoint.store.loading import LOAD_REPLIES
 
 LOOK = ["LLEN", "WATCH", "GET", "EXISTS"]
 """How a claim looks at what is there."""
+META_OF_R = [b"birth", b"1", b"running", b"1"]
+"""What a claim finds beside the log of such a run: birth mark, schema, state, attempt."""
 ALIVE = b'{"host":"h","boot":"elsewhere","pidns":"n","pid":1,"start":1,"note":"x"}'
 
 
@@ -139,7 +141,7 @@ def a_load(token: str, *entries: Any, meta: dict[str, str] | None = None, result
     """What a load of such a run answers."""
     birth = Birth(id="birth", at=1, namespace="default", run="r")
     log = [birth, Opened(id="o1", at=1, attempt=1, worker="w"), *entries]
-    fields = {"@": "birth", "state": "running", "attempt": "1", **(meta or {})}
+    fields = {"@": "birth", "schema": "1", "state": "running", "attempt": "1", **(meta or {})}
     stored = 1 + sum(isinstance(entry, Done) for entry in log) if results is None else results
     return [
         [entry.model_dump_json(exclude_none=True).encode() for entry in log],

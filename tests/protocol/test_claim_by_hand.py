@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 import pytest
-from hand import ALIVE, Hand, a_load, done, fence, gave_back, opening, tokens
+from hand import ALIVE, META_OF_R, Hand, a_load, done, fence, gave_back, opening, tokens
 
 from agentcheckpoint.core.models import LedgerEntry
 from agentcheckpoint.errors import (
@@ -46,12 +46,12 @@ def test_the_first_claim_writes_the_birth_marks_and_only_it_does() -> None:
     born = [command for command in hand.commands if "birth" in str(command)]
     assert [command[1] for command in born] == [f"ac:{{tag}}:1.t1:{key}" for key in ("log", "results", "meta")]
     assert isinstance(claimed(hand, "1.t1").outcome, Taken)
-    heir = open_by_hand().reply(1, b"OK", b"1.t1", 0).reply(b"OK", None, -2, [b"retryable", b"1"])
+    heir = open_by_hand().reply(1, b"OK", b"1.t1", 0).reply(b"OK", None, -2, [b"birth", b"1", b"retryable", b"1"])
     assert not [command for command in heir.commands if "birth" in str(command)]
 
 
 def test_an_heir_renames_and_persists_every_data_key_and_sets_its_own_lease() -> None:
-    hand = open_by_hand().reply(4, b"OK", b"4.old", 0).reply(b"OK", None, -2, [b"retryable", b"1"])
+    hand = open_by_hand().reply(4, b"OK", b"4.old", 0).reply(b"OK", None, -2, [b"birth", b"1", b"retryable", b"1"])
     new = hand.commands[1][2]
     assert new == "5.t1"
     for key in ("log", "results", "meta"):
@@ -65,14 +65,14 @@ def test_an_heir_renames_and_persists_every_data_key_and_sets_its_own_lease() ->
 def test_a_lease_of_somebody_who_may_live_is_busy_and_watched() -> None:
     hand = open_by_hand().reply(1, b"OK", b"1.x", 0)
     assert hand.commands[0] == ("WATCH", "ac:{tag}:1.x:lease")
-    outcome = hand.reply(b"OK", ALIVE, 12_000, [b"running", b"1"]).outcome
+    outcome = hand.reply(b"OK", ALIVE, 12_000, META_OF_R).outcome
     assert isinstance(outcome, Busy) and outcome.ttl == 12
 
 
 def test_a_lease_of_a_process_that_is_provably_dead_is_taken_at_once() -> None:
     dead = this_process().model_copy(update={"pid": 2**22 - 3, "start": 1})
     hand = open_by_hand().reply(1, b"OK", b"1.x", 0)
-    hand.reply(b"OK", dead.model_dump_json().encode(), 12_000, [b"running", b"1"])
+    hand.reply(b"OK", dead.model_dump_json().encode(), 12_000, META_OF_R)
     assert hand.words[0] == "MULTI"
 
 
@@ -80,7 +80,7 @@ def test_the_lease_of_this_process_itself_is_busy_unless_it_was_closed() -> None
     alive = this_process("me").model_dump_json().encode()
     for released, busy in ((False, True), (True, False)):
         hand = open_by_hand(released=lambda holder, r=released: r).reply(1, b"OK", b"1.x", 0)
-        hand.reply(b"OK", alive, 9_000, [b"running", b"1"])
+        hand.reply(b"OK", alive, 9_000, META_OF_R)
         assert isinstance(hand.outcome, Busy) is busy
     assert os.getpid() == this_process().pid
 
@@ -96,7 +96,7 @@ def test_a_claim_whose_watch_broke_looks_again_with_another_token() -> None:
 def test_a_claim_whose_reply_was_lost_goes_on_from_its_own_token_and_notes_its_attempt_once() -> None:
     mine = fence("")
     hand = open_by_hand(mine).reply(0, b"OK", None, 0).throw(Lost("cut"))
-    hand.reply(1, b"OK", b"1.t1", 0).reply(b"OK", ALIVE, 9_000, [b"running", b"1"])
+    hand.reply(1, b"OK", b"1.t1", 0).reply(b"OK", ALIVE, 9_000, META_OF_R)
     assert hand.commands[1][2] == "2.t2", "its own lease is never busy, and the nonce is fresh"
     assert not [command for command in hand.commands if "opened" in str(command)]
     assert isinstance(claimed(hand, "2.t2").outcome, Taken)
@@ -151,7 +151,7 @@ def test_a_missing_birth_mark_or_result_is_a_loss(lost: str) -> None:
 
 
 def test_renames_error_for_a_missing_key_is_no_verdict_the_birth_marks_are() -> None:
-    hand = open_by_hand().reply(4, b"OK", b"4.old", 0).reply(b"OK", None, -2, [b"retryable", b"1"])
+    hand = open_by_hand().reply(4, b"OK", b"4.old", 0).reply(b"OK", None, -2, [b"birth", b"1", b"retryable", b"1"])
     before = [Refusal("ERR", "no such key")] * (len(hand.commands) - 2 - LOAD)
     assert isinstance(hand.executed(*before, *a_load("5.t1")).outcome, Taken)
 
@@ -226,7 +226,7 @@ def test_a_sweep_watches_the_head_and_spares_the_current_token() -> None:
 def test_a_deletion_lists_the_tokens_before_it_reads_the_head_under_watch_and_leaves_a_tombstone() -> None:
     hand = Hand(delete_run(fence(), 7, lambda holder: True))
     assert hand.words == ["LRANGE", "WATCH", "GET", "GET"]
-    hand.reply([b"1.a", b"2.b"], b"OK", b"3.c", None).reply(b"OK", None, -2)  # a claim came after the list was read
+    hand.reply([b"1.a", b"2.b"], b"OK", b"3.c", None).reply(b"OK", None, -2, b"1")  # a claim came after the list was read
     assert ("SET", "ac:{tag}:tomb", b"7") in hand.commands
     (deleted,) = [command for command in hand.commands if command[0] == "DEL"]
     kept = {
@@ -238,7 +238,7 @@ def test_a_deletion_lists_the_tokens_before_it_reads_the_head_under_watch_and_le
 
 def test_a_run_that_somebody_works_on_is_not_deleted() -> None:
     hand = Hand(delete_run(fence(), 7, lambda holder: False)).reply([b"1.a"], b"OK", b"1.a", None)
-    assert isinstance(hand.reply(b"OK", ALIVE, 9_000).outcome, Busy)
+    assert isinstance(hand.reply(b"OK", ALIVE, 9_000, b"1").outcome, Busy)
 
 
 def test_waste_is_booked_by_attempt_id_so_that_twice_is_once() -> None:

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 import pytest
-from hand import ALIVE, LOOK, REFUSED, Hand, a_load, fence, gave_back, opening, tokens
+from hand import ALIVE, LOOK, META_OF_R, REFUSED, Hand, a_load, fence, gave_back, opening, tokens
 
 from agentcheckpoint.core.models import LedgerEntry
 from agentcheckpoint.errors import CheckpointCorrupt, RunNotFound, StoreRefused, StoreUnavailable
@@ -57,7 +57,7 @@ def test_a_claim_that_ran_without_its_multi_is_in_doubt_and_looked_at_again() ->
     alone = [LOADING, *[b"OK"] * (len(hand.commands) - 2), Refusal("ERR", "EXEC without MULTI")]
     hand.reply(*alone)
     assert hand.words == LOOK
-    hand.reply(1, b"OK", b"1.t1", 0).reply(b"OK", ALIVE, 9_000, [b"running", b"1"])
+    hand.reply(1, b"OK", b"1.t1", 0).reply(b"OK", ALIVE, 9_000, META_OF_R)
     assert ("SET", "ac:{tag}:head", "2.t2") in hand.commands, "it goes on from its own token"
 
 
@@ -81,7 +81,7 @@ def test_a_key_of_a_foreign_type_is_corrupt_wherever_the_claim_meets_it(place: i
 
 
 def test_an_error_of_a_claims_own_writes_is_corrupt() -> None:
-    hand = opened().reply(1, b"OK", b"1.x", 0).reply(b"OK", None, -2, [b"retryable", b"1"])
+    hand = opened().reply(1, b"OK", b"1.x", 0).reply(b"OK", None, -2, [b"birth", b"1", b"retryable", b"1"])
     inside: list[Any] = [b"OK"] * (len(hand.commands) - 9)
     inside[1] = WRONGTYPE
     hand.executed(*inside, *a_load("2.t1"))
@@ -90,13 +90,13 @@ def test_an_error_of_a_claims_own_writes_is_corrupt() -> None:
 
 
 def test_a_lease_that_cannot_be_read_is_somebodys() -> None:
-    hand = opened().reply(1, b"OK", b"1.x", 0).reply(b"OK", b"not JSON", 3_000, [b"running", b"1"])
+    hand = opened().reply(1, b"OK", b"1.x", 0).reply(b"OK", b"not JSON", 3_000, META_OF_R)
     assert hand.outcome == Busy(None, 3.0)
 
 
 def test_a_completed_run_that_is_opened_again_stays_completed_until_a_step_runs() -> None:
-    hand = opened().reply(1, b"OK", b"1.x", 0).reply(b"OK", None, -2, [b"completed", b"4"])
-    assert ("HSET", "ac:{tag}:2.t1:meta", "attempt", 5, "state", "completed") in hand.commands
+    hand = opened().reply(1, b"OK", b"1.x", 0).reply(b"OK", None, -2, [b"birth", b"1", b"completed", b"4"])
+    assert ("HSET", "ac:{tag}:2.t1:meta", "schema", 1, "attempt", 5, "state", "completed") in hand.commands
     hand.executed(*[b"OK"] * (len(hand.commands) - 9), *a_load("2.t1"))
     assert isinstance(hand.outcome, Taken)
 
@@ -135,7 +135,7 @@ def test_results_of_a_run_that_was_deleted_are_not_found() -> None:
 
 def test_a_deletion_whose_reply_was_lost_knows_its_own_tombstone() -> None:
     for tomb, mine in ((b"7", True), (b"6", False)):
-        hand = deleting().reply([b"1.a"], b"OK", b"1.a", None).reply(b"OK", None, -2).throw(Lost("cut"))
+        hand = deleting().reply([b"1.a"], b"OK", b"1.a", None).reply(b"OK", None, -2, b"1").throw(Lost("cut"))
         if mine:
             assert hand.reply([], b"OK", None, tomb).ended
         else:
@@ -145,8 +145,8 @@ def test_a_deletion_whose_reply_was_lost_knows_its_own_tombstone() -> None:
 
 def test_a_deletion_whose_watch_broke_looks_again_under_watch_of_head_and_lease() -> None:
     hand = deleting().reply([b"1.a"], b"OK", b"1.a", None)
-    assert hand.words == ["WATCH", "GET", "PTTL"] and hand.effect.held
-    hand.reply(b"OK", None, -2).reply(b"OK", b"QUEUED", b"QUEUED", None)
+    assert hand.words == ["WATCH", "GET", "PTTL", "HGET"] and hand.effect.held
+    hand.reply(b"OK", None, -2, b"1").reply(b"OK", b"QUEUED", b"QUEUED", None)
     assert hand.words == ["LRANGE", "WATCH", "GET", "GET"]
 
 
@@ -165,11 +165,11 @@ def test_a_deletion_that_is_refused_is_named(refusal: Refusal, error: type[Excep
         hand.reply([b"1.a"], b"OK", b"1.a", None)
         if at == "lease":
             hand.reply(b"OK", refusal, -2)
-        hand.reply(b"OK", None, -2).reply(b"OK", refusal, b"QUEUED", Refusal("EXECABORT", "previous errors."))
+        hand.reply(b"OK", None, -2, b"1").reply(b"OK", refusal, b"QUEUED", Refusal("EXECABORT", "previous errors."))
 
 
 def test_a_deletion_with_a_lease_that_cannot_be_read_is_busy() -> None:
-    hand = deleting().reply([b"1.a"], b"OK", b"1.a", None).reply(b"OK", b"not JSON", 9_000)
+    hand = deleting().reply([b"1.a"], b"OK", b"1.a", None).reply(b"OK", b"not JSON", 9_000, b"1")
     assert hand.outcome == Busy(None, 9.0)
 
 

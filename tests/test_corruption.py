@@ -1,0 +1,103 @@
+"""Every stored field of a run, damaged 200 times: only our errors, nothing run, nothing lost, nothing bought again."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+from faults import corruption, golden, mutations
+from faults.broken.reading import VARIANTS
+from faults.fields import Field, fields_of
+from faults.stored import contents
+from faults.variants import Variant
+from servers import embedded_url
+
+from agentcheckpoint.core.models import SCHEMA
+from agentcheckpoint.errors import DurabilityWarning
+
+__all__ = ["embedded_url"]
+
+PER_FIELD = 200
+WHERE = {
+    "parser-swallows-errors": (10, 10, r"^log\[\d+\]$", "lines were taken for"),
+    "lost-lines-unnoticed": (1, 1, r"^log\[\d+\]$", "called again"),
+    "birth-marks-unchecked": (20, 20, r"@|^log\[0\]", "birth mark"),
+    "unknown-schema-accepted": (120, 120, r"\.v$", "schema 2 was taken"),
+    "meta-unchecked": (40, 4, r"^meta", "ValueError"),
+    "claim-before-look": (40, 4, r"^meta", "written to before"),
+    "records-name-classes": (160, 160, r"^log\[\d+\]\$$", "Executed"),
+    "results-name-classes": (80, 80, r"^results", "Executed"),
+}
+"""How often its fields are damaged, which share goes through the whole library, which fields, and what is said."""
+
+
+@pytest.mark.timeout(600)
+def test_every_stored_field_is_damaged_two_hundred_times() -> None:
+    kept, _ = golden.load(golden.path_of(SCHEMA))
+    tally = corruption.search(PER_FIELD, seed=1)
+    assert not tally.violations, "\n".join(map(str, tally.violations[:20]))
+    fields = len(fields_of(kept))
+    assert fields > 500
+    assert tally.notes["fields"] == tally.notes["whole"] == fields
+    assert tally.scenarios == tally.notes["mutations"] == fields * PER_FIELD
+    assert tally.fired > 0.95 * tally.scenarios, "most mutations must really change something"
+    # Each way to end is met: the search tells refusals from replays and from what cannot be told.
+    for way in ("fast: refused", "fast: read as before", "fast: another true story"):
+        assert tally.notes[way] > 1000, way
+    for way in ("whole: refused", "whole: replayed", "whole: not shown", "whole: deleted"):
+        assert tally.notes[way] > 50, way
+
+
+def test_the_same_on_the_embedded_server(embedded_url: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DurabilityWarning)
+        tally = corruption.search(1, seed=2, only=r"7|^[a-z]+$|^meta", url=embedded_url)
+    assert not tally.violations, "\n".join(map(str, tally.violations[:20]))
+    assert tally.notes["whole"] == tally.notes["fields"] > 50
+    left = contents(embedded_url, corruption.rich.RUN)
+    assert all(name.endswith((b":tomb", b":log", b":results", b":meta", b":head")) for name in left)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+def test_a_library_that_reads_carelessly_is_caught(variant: Variant) -> None:
+    per_field, every, only, caught = WHERE[variant.name]
+
+    def found() -> list[str]:
+        tally = corruption.search(per_field, seed=3, every=every, only=only)
+        assert tally.notes["fields"]
+        return [violation.what for violation in tally.violations]
+
+    assert not found(), "the sound library stands it"
+    with variant.broken():
+        assert any(caught in what for what in found()), variant.name
+
+
+def test_every_kind_of_entry_and_each_key_is_among_the_fields() -> None:
+    kept, _ = golden.load(golden.path_of(SCHEMA))
+    fields = {str(field) for field in fields_of(kept)}
+    assert {"head", "tokens", "log", "results", "meta", "waste", "lease"} <= fields
+    assert {"log[0]$.run", "log[0]$", "meta[@]", "results[@]", "lease$.pid", "tokens[0]", "meta[attempt]"} <= fields
+    assert any(name.endswith(".entries[0].usage.input_tokens") for name in fields)
+
+
+@pytest.mark.parametrize(
+    "place", [Field(b"ac:{t}:1.a:log", 0, ("a", 1)), Field(b"ac:{t}:1.a:log", 0), Field(b"x:head")]
+)
+def test_damage_is_seeded_endless_and_touches_nothing_else(place: Field) -> None:
+    sound = {b"ac:{t}:1.a:log": [b'{"a":[1,{"b":2}]}', b"{}"], b"x:head": b"1.a"}
+
+    def some(seed: str) -> list[object]:
+        return [made for made, _ in zip(place.damaged(sound, seed), range(300), strict=False)]
+
+    assert len(some("1")) == 300 and some("1") == some("1") != some("2")
+    for damaged in place.damaged(sound, "1"):
+        assert {name: value for name, value in damaged.items() if name != place.key} == {
+            name: value for name, value in sound.items() if name != place.key
+        }
+        break
+
+
+def test_the_fragments_hold_what_parsers_fear() -> None:
+    texts = "".join(mutations.FRAGMENTS)
+    for feared in ("NaN", "[[[[", "\\ud800", "9" * 5000, mutations.MARK, "__class__", '"a":1,"a":2'):
+        assert feared in texts
