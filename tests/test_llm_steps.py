@@ -55,7 +55,7 @@ def test_tokens_and_price_are_read_from_the_answer(result: dict[str, Any]) -> No
         assert run.llm(ac.Step("ask", prices=PRICES), answer(result)) == result
         assert run.cost.paid == 600 * 2_000 + 400 * 500 + 200 * 10_000
     (entry,) = ledger(url)
-    assert (entry.bill, entry.slot, entry.served, entry.price) == ("paid", "ask", "m-1", "table")
+    assert (entry.bill, entry.slot, entry.served, entry.price) == ("paid", "ask", "m-1", "table (m-1)")
     assert entry.usage is not None
     assert (entry.usage.input_tokens, entry.usage.cached_tokens, entry.usage.output_tokens) == (1000, 400, 200)
     with ac.run("r", store=url) as run:
