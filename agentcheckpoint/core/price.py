@@ -82,7 +82,8 @@ class Price(Record):
         }
         given: dict[str, object] = {name: _exact(name, value) for name, value in prices.items() if value is not None}
         given["per_call"] = {kind: _exact(f"per_call[{kind!r}]", value) for kind, value in per_call.items()}
-        given |= {"tiers": dict(tiers), "above": dict(above)}
+        # JSON has no numbers as keys
+        given |= {"tiers": dict(tiers), "above": {int(tokens): price for tokens, price in above.items()}}
         super().__init__(**given)
 
     def quote(self, usage: Usage, tier: str | None, name: str) -> Quote:
