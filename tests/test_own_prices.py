@@ -100,9 +100,7 @@ def test_a_tier_has_its_own_price_and_the_calls_cost_the_same_unless_it_says_oth
 
 def test_a_tier_that_your_table_does_not_name_is_unknown_unless_it_names_none_at_all() -> None:
     used = Usage(input_tokens=1_000)
-    assert cost(used, "priority") == Cost(
-        None, "no price for tier priority of model m: your table does not name it"
-    )
+    assert cost(used, "priority") == Cost(None, "no price for tier priority of model m: your table does not name it")
     for_all = price_usage(
         used, model="m", provider=None, tier="priority", at_ms=NOW, table={"m": Price(input="2", output="8")}
     )

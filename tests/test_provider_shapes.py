@@ -271,7 +271,12 @@ SHAPES: dict[str, tuple[dict[str, Any], Measured]] = {
                 "prompt_tokens": 125,
                 "completion_tokens": 48,
                 "total_tokens": 273,
-                "prompt_tokens_details": {"text_tokens": 125, "audio_tokens": 0, "image_tokens": 0, "cached_tokens": 98},
+                "prompt_tokens_details": {
+                    "text_tokens": 125,
+                    "audio_tokens": 0,
+                    "image_tokens": 0,
+                    "cached_tokens": 98,
+                },
                 "completion_tokens_details": {"reasoning_tokens": 100, "audio_tokens": 0},
                 "num_sources_used": 3,
             },
