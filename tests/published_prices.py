@@ -1,7 +1,7 @@
 """Published prices, written by hand from what was read: dollars per million tokens, or per call.
 
-A row is checked by ``test_published_prices``. Its source is the page on which its numbers were read, and ``read`` the day
-on which that page said so; of a page that bears no date a copy was read, in November 2026. ``UNSOURCED`` rows are
+A row is checked by ``test_published_prices``. Its source is the page on which its numbers were read, and ``read`` the
+day on which that page said so; of a page that bears no date a copy was read, in November 2026. ``UNSOURCED`` rows are
 from memory or from the package that they are to check, and prove only that nothing moved.
 """
 

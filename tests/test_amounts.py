@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal, localcontext
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agentcheckpoint.core.amounts import MOST_NANO, dollars
@@ -30,6 +30,7 @@ def test_an_amount_is_read_to_the_nano_dollar(amount: int | str | Decimal, nano:
     assert dollars(amount) == nano
 
 
+@example(MOST_NANO - 1, 1)  # the limit itself must not be rounded
 @given(st.integers(min_value=0, max_value=MOST_NANO - 1), st.integers(min_value=1, max_value=12))
 def test_every_whole_number_of_nano_dollars_comes_back_whatever_the_callers_decimal_context(
     nano: int, precision: int

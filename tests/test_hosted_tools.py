@@ -58,7 +58,8 @@ def reported(searches: int, drawn: int = 0) -> dict[str, Any]:
         ),
         # Anthropic's other passes are not in the counts of the usage itself
         ({"usage": {"iterations": [{"type": "compaction"}, {"type": "message"}]}}, {"compaction": 1}),
-        ({"content": "a tool's own text", "output": "text"}, {}),
+        # these names mean other things elsewhere
+        ({"content": "text", "output": "text", "candidates": 3, "tools": {}, "usage": {"iterations": 7}}, {}),
     ],
 )
 def test_billed_calls_are_counted_by_kind(answer: dict[str, Any], counts: dict[str, int]) -> None:

@@ -61,6 +61,8 @@ def own(usage: Usage, **prices: int | str | Decimal) -> Cost:
         ("openai", "gpt-5", "batch", used(10_000, 1_000), 11_250_000),
         # "auto" is the full price: 10000 x 1.25 = 12500, 1000 x 10 = 10000
         ("openai", "gpt-5", "auto", used(10_000, 1_000), 22_500_000),
+        # Groq's flex tier is the full price: 10000 x 0.15 = 1500, 1000 x 0.6 = 600
+        ("groq", "openai/gpt-oss-120b", "flex", used(10_000, 1_000), 2_100_000),
         # 1 x 0.15 + 1 x 0.60 = 0.75
         ("openai", "gpt-4o-mini", None, used(1, 1), 750),
         # 10000 x 2.5 = 25000, 1000 x 10 = 10000

@@ -12,6 +12,7 @@ NANO_PER_DOLLAR = 10**9
 MOST_NANO = 2**63
 """An amount beyond it, nine billion dollars, is a mistake."""
 
+_MOST_DOLLARS = Decimal(f"{MOST_NANO}e-9")  # a constructor is exact in any decimal context
 _DIGITS = 80
 _LOSSLESS = Context(prec=_DIGITS, traps=[Inexact, InvalidOperation, DivisionByZero, Overflow])
 EXACT = Context(prec=_DIGITS, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation, DivisionByZero, Overflow])
@@ -33,7 +34,7 @@ def dollars(amount: Dollars, what: str = "the amount") -> int:
         ValueError: not a number, not finite, negative, finer than a nano-dollar, or beyond all sense.
     """
     value = exact_dollars(amount, what)
-    if value >= Decimal(MOST_NANO) / NANO_PER_DOLLAR:
+    if value >= _MOST_DOLLARS:
         raise ValueError(f"{what}: {amount!r} dollars is beyond all sense")
     try:
         with localcontext(_LOSSLESS):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from typing import cast
 
-from agentcheckpoint.core.fields import count, details, field, has, items, name_of
+from agentcheckpoint.core.fields import count, details, field, has, name_of
 
 _FREE_CALLS = frozenset(
     {
@@ -42,25 +44,25 @@ def hosted_tools(answer: object) -> dict[str, int]:
     counts: Counter[str] = Counter()
     _count_response(answer, counts)
     _count_usage(answer, counts)
-    for block in items(answer, "content") if has(answer, "content") and _is_list(field(answer, "content")) else ():
+    for block in _list(answer, "content"):
         if field(block, "type") == "server_tool_use" and "code_execution" in (name_of(field(block, "name")) or ""):
             counts["code_execution"] += 1
-    for candidate in items(answer, "candidates"):
+    for candidate in _list(answer, "candidates"):
         grounds = field(candidate, "grounding_metadata", "groundingMetadata")
-        counts["google_search"] += len(items(grounds, "web_search_queries", "webSearchQueries"))
+        counts["google_search"] += len(_list(grounds, "web_search_queries", "webSearchQueries"))
     return {kind: calls for kind, calls in sorted(counts.items()) if calls}
 
 
-def _is_list(value: object) -> bool:
-    return isinstance(value, list | tuple)
+def _list(source: object, *names: str) -> Sequence[object]:
+    """A list; empty for all that is none: these names mean other things elsewhere."""
+    value = field(source, *names)
+    return cast(Sequence[object], value) if isinstance(value, list | tuple) else ()
 
 
 def _count_response(answer: object, counts: Counter[str]) -> None:
     """OpenAI's Responses API: items of the output, and the provider's own count of what is billed."""
-    if not _is_list(field(answer, "output")):
-        return
     containers: set[object] = set()
-    for item in items(answer, "output"):
+    for item in _list(answer, "output"):
         kind = name_of(field(item, "type")) or ""
         if kind == "code_interpreter_call":  # sold by the container, however often it is called
             containers.add(field(item, "container_id") or len(containers))
@@ -72,7 +74,7 @@ def _count_response(answer: object, counts: Counter[str]) -> None:
         counts["web_search"] = count(searches, "num_requests", required=True)
     if count(field(reported, "image_gen"), "total_tokens"):
         counts["image_generation"] = max(1, counts["image_generation"])
-    if any((name_of(field(tool, "type")) or "").startswith("web_search_preview") for tool in items(answer, "tools")):
+    if any((name_of(field(tool, "type")) or "").startswith("web_search_preview") for tool in _list(answer, "tools")):
         counts["web_search_preview"] += counts.pop("web_search", 0)  # the older tool has other prices
 
 
@@ -92,6 +94,6 @@ def _count_usage(answer: object, counts: Counter[str]) -> None:
         counts["live_search"] += count(usage, "num_sources_used")  # xAI bills each source
     for name, kind in _SERVER_TOOLS.items():
         counts[kind] += count(details(usage, "server_tool_use"), name)
-    for iteration in items(usage, "iterations"):  # Anthropic's other passes are not in the usage's own counts
+    for iteration in _list(usage, "iterations"):  # Anthropic's other passes are not in the usage's own counts
         kind = name_of(field(iteration, "type")) or "iteration"
         counts[kind] += kind != "message"

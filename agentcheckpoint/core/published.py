@@ -23,6 +23,9 @@ _PER_CALL = {"web_search": "web_searches", "file_search": "storage_searches"}
 _INCLUDED = {("anthropic", "web_fetch")}
 """Hosted tools that cost their tokens alone, by https://platform.claude.com/docs/en/about-claude/pricing."""
 
+_PLAIN_TIERS = {("groq", "flex")}
+"""Tiers at the plain price, by https://console.groq.com/docs/flex-processing."""
+
 _UNCOUNTED = ("requests_kcount", "output_citation_mtok")
 """Prices of what no answer is read for: fees that depend on the request, and Perplexity's citations."""
 
@@ -59,7 +62,8 @@ def published_price(usage: Usage, model: str | None, provider: str | None, tier:
     if model.lower().startswith("ft:") or ".ft-" in model.lower():
         raise NoPrice(f"no price for model {model}: fine-tuned")
     when = datetime.fromtimestamp(at_ms / 1000, tz=UTC)
-    context = None if tier in STANDARD_TIERS else _context(provider, str(tier))
+    is_plain = tier in STANDARD_TIERS or (provider, tier) in _PLAIN_TIERS
+    context = None if is_plain else _context(provider, str(tier))
     found = _calculate(usage, model, provider, when, context)
     _check_price(found, usage, model)
     _check_hour(found, when, model)
