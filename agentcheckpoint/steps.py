@@ -15,9 +15,9 @@ from agentcheckpoint.core.fingerprint import function_inputs
 from agentcheckpoint.core.journal import Call, Scope
 from agentcheckpoint.core.ledger import as_waste
 from agentcheckpoint.core.models import Done, Failed, Inputs, Intent, LedgerEntry, Payload, StepKind, Usage
-from agentcheckpoint.core.pricing import price_usage
+from agentcheckpoint.core.pricing import priced
 from agentcheckpoint.core.roundtrip import name_of
-from agentcheckpoint.core.usage import usage_of
+from agentcheckpoint.core.usage import Measured, usage_of
 from agentcheckpoint.errors import AgentCheckpointError, ResultNotStorable, RunMisuse, StepRejected
 from agentcheckpoint.explain import failure, placed
 from agentcheckpoint.flow import Course, Flow, Invoke, Perform, Raised, Returned
@@ -143,7 +143,12 @@ def _execute(plan: Plan) -> Flow[Any]:
     try:
         if plan.kind == "llm":
             bought = LedgerEntry(
-                id=new_id(), bill="unresolved", slot=plan.slot, model=plan.step.model, at=attempt.now_ms()
+                id=new_id(),
+                bill="unresolved",
+                slot=plan.slot,
+                model=plan.step.model,
+                provider=plan.step.provider,
+                at=attempt.now_ms(),
             )
             intent = Intent(id=new_id(), at=attempt.now_ms(), slot=plan.slot, entries=(bought,))
             yield Perform(attempt.commit(Change(intent), plan.call))
@@ -248,23 +253,12 @@ def _paid(plan: Plan, bought: LedgerEntry, result: object, ms: int) -> LedgerEnt
     """The ledger entry of an answer that came: tokens and price as far as they can be known."""
     step, trouble = plan.step, None
     try:
-        usage, served = (_usage(step.usage(result)), None) if step.usage is not None else usage_of(result)
+        said = Measured(_usage(step.usage(result))) if step.usage is not None else usage_of(result)
     except Exception as exc:  # the answer is paid for, and is not to be lost for it
-        said = failure(exc)
-        usage, served, trouble = None, None, f"unmeasured: usage= raised {said.type}: {said.message[:200]}"
-    cost = price_usage(
-        usage, model=served, asked=step.model, provider=step.provider, at_ms=bought.at, table=step.prices
-    )
-    return bought.model_copy(
-        update={
-            "bill": "paid",
-            "served": served,
-            "usage": usage,
-            "cost": cost.nano,
-            "price": trouble or cost.source,
-            "ms": ms,
-        }
-    )
+        raised = failure(exc)
+        said, trouble = Measured(), f"unmeasured: usage= raised {raised.type}: {raised.message[:200]}"
+    bought = priced(bought, said, step.prices)
+    return bought.model_copy(update={"bill": "paid", "ms": ms, "price": trouble or bought.price})
 
 
 def _usage(said: object) -> Usage | None:

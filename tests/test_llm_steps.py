@@ -55,12 +55,27 @@ def test_tokens_and_price_are_read_from_the_answer(result: dict[str, Any]) -> No
         assert run.llm(ac.Step("ask", prices=PRICES), answer(result)) == result
         assert run.cost.paid == 600 * 2_000 + 400 * 500 + 200 * 10_000
     (entry,) = ledger(url)
-    assert (entry.bill, entry.slot, entry.served, entry.price) == ("paid", "ask", "m-1", "table")
+    assert (entry.bill, entry.slot, entry.served, entry.price) == ("paid", "ask", "m-1", "table (m-1)")
     assert entry.usage is not None
     assert (entry.usage.input_tokens, entry.usage.cached_tokens, entry.usage.output_tokens) == (1000, 400, 200)
     with ac.run("r", store=url) as run:
         assert run.llm(ac.Step("ask", prices=PRICES), answer(None)) == result
         assert (run.cost.saved, run.cost.attempts) == (3_400_000, 1)
+
+
+def test_the_tier_is_the_answers_own_and_the_entry_says_whose_prices_applied() -> None:
+    url = fresh()
+    usage = ANTHROPIC["usage"] | {"service_tier": "batch", "server_tool_use": {"web_search_requests": 1}}
+    result = ANTHROPIC | {"model": "claude-sonnet-4-5-20250929", "usage": usage}
+    prices = {"tuned": ac.Price(input=1, output=1)}
+    with ac.run("r", store=url) as run:
+        run.llm(ac.Step("ask", provider="anthropic", model="sonnet", prices=prices), answer(result))
+    (entry,) = ledger(url)
+    assert (entry.provider, entry.tier, entry.model) == ("anthropic", "batch", "sonnet")
+    assert entry.usage is not None and entry.usage.hosted_tools == {"web_search": 1}
+    # 600 x 1.5 = 900, 400 x 0.15 = 60, 200 x 7.5 = 1500, one search 10000
+    assert entry.cost == 12_460_000
+    assert "(anthropic:claude-sonnet-4-5, batch)" in str(entry.price)
 
 
 def test_an_answer_given_as_an_object_is_measured_too() -> None:

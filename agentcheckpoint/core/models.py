@@ -33,15 +33,28 @@ class Record(BaseModel):
 
 
 class Usage(Record):
-    """Tokens of one paid attempt. Cached and cache-write tokens lie inside the input, reasoning inside the output."""
+    """What one paid attempt used: tokens by kind, and calls of the provider's hosted tools.
+
+    Kinds lie inside one another, whatever the provider's own way to count: cached and cache-write tokens inside the
+    input, reasoning inside the output, audio and image tokens inside the input, the cached or the output tokens.
+    """
 
     input_tokens: Natural = 0
     output_tokens: Natural = 0
     cached_tokens: Natural = 0
     cache_write_tokens: Natural = 0
+    cache_write_long_tokens: Natural = 0
+    """Those of the cache-write tokens that are kept for longer than usual, at a higher price: Anthropic's hour,
+    OpenAI's twelve hours."""
     reasoning_tokens: Natural = 0
     input_audio_tokens: Natural = 0
     output_audio_tokens: Natural = 0
+    cached_audio_tokens: Natural = 0
+    input_image_tokens: Natural = 0
+    output_image_tokens: Natural = 0
+    cached_image_tokens: Natural = 0
+    hosted_tools: dict[str, Natural] = Field(default_factory=dict[str, int])
+    """Calls of tools that the provider runs and bills beside the tokens, by kind, such as ``{"web_search": 2}``."""
 
 
 class LedgerEntry(Record):
@@ -55,6 +68,8 @@ class LedgerEntry(Record):
     """The model asked for."""
     served: str | None = None
     """The model that answered, as the provider names it."""
+    provider: str | None = None
+    """Whose published prices apply, as genai-prices names them; ``None``: a server that nobody knows."""
     tier: str | None = None
     """The service tier in the response."""
     usage: Usage | None = None

@@ -4,55 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
+from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias
 
-from agentcheckpoint.core.models import MOST, Record, Usage
+from agentcheckpoint.core.amounts import EXACT, NANO_PER_DOLLAR
+from agentcheckpoint.core.models import MOST, LedgerEntry, Usage
+from agentcheckpoint.core.price import Price as Price
+from agentcheckpoint.core.published import published_price
+from agentcheckpoint.core.quote import NoPrice, Quote
+from agentcheckpoint.core.usage import Measured
 
-if TYPE_CHECKING:
-    from genai_prices.types import ModelPrice, PriceCalculation
-
-Dollars: TypeAlias = int | str | Decimal
-"""US dollars per million tokens."""
-
-_NANO_PER_DOLLAR = 10**9
-_TOKENS_PER_PRICE = 10**6
-_LONGEST_REASON = 200
-_EXACT = Context(prec=80, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation, DivisionByZero, Overflow])
-"""Our own: the caller's decimal context may have any precision."""
-
-_STANDARD_TIERS = frozenset({None, "", "default", "auto", "scale", "standard"})
+_LONGEST_REASON = 300
 _NO_PRICES: Mapping[str, Price] = MappingProxyType({})
-
-
-class Price(Record):
-    """Your own price of a model, in US dollars per million tokens.
-
-    It holds for every service tier. Audio tokens are priced as the input and output that they lie in.
-
-    Args:
-        input: a million input tokens, such as ``"2.50"``.
-        output: a million output tokens, reasoning included.
-        cached: a million input tokens read from the provider's cache; the price of input if ``None``.
-        cache_write: a million input tokens written to that cache; the price of input if ``None``.
-
-    Raises:
-        TypeError: a float, which is not the number you wrote; write it as a string.
-        ValueError: not a number, not finite, or negative.
-    """
-
-    input: Decimal
-    output: Decimal
-    cached: Decimal | None = None
-    cache_write: Decimal | None = None
-
-    def __init__(
-        self, *, input: Dollars, output: Dollars, cached: Dollars | None = None, cache_write: Dollars | None = None
-    ) -> None:
-        given = {"input": input, "output": output, "cached": cached, "cache_write": cache_write}
-        super().__init__(**{name: _dollars(name, value) for name, value in given.items() if value is not None})
+_FROM_TABLE = "table ("
+_REPRICED = "repriced: "
 
 
 @dataclass(frozen=True)
@@ -68,10 +33,6 @@ class Cost:
     source: str
 
 
-class _NoPrice(Exception):
-    """There is no sure price; the message says why."""
-
-
 def price_usage(
     usage: Usage | None,
     *,
@@ -82,10 +43,10 @@ def price_usage(
     at_ms: int,
     table: Mapping[str, Price] = _NO_PRICES,
 ) -> Cost:
-    """Price the tokens of one attempt, from the caller's table, else from the genai-prices package.
+    """Price one attempt, from the caller's table, else from the genai-prices package.
 
     Args:
-        usage: the tokens; ``None``: unmeasured.
+        usage: tokens and hosted tools; ``None``: unmeasured.
         model: the model as served; the table is looked up by exactly this name, and then by ``asked``.
         asked: the model as asked for, such as an alias of a dated one.
         provider: the provider's id in genai-prices, such as ``"openai"``; ``None``: a server that nobody knows.
@@ -94,146 +55,68 @@ def price_usage(
         table: the caller's own prices by model.
 
     Returns:
-        The cost, rounded half-even once. Nothing is raised: what is priced here was paid for.
+        The cost, rounded half-even once. A hosted tool that has no price makes the whole unknown; the source then
+        says what the rest costs. Nothing is raised: what is priced here was paid for.
     """
     if usage is None:
         return Cost(None, "unmeasured")
     try:
-        with localcontext(_EXACT):
-            own = next((table[name] for name in (model, asked) if name is not None and name in table), None)
+        with localcontext(EXACT):
+            own = next((name for name in (model, asked) if name is not None and name in table), None)
             if own is not None:
-                return Cost(_nano(_own_price(usage, own)), "table")
-            dollars, source = _listed_price(usage, model or asked, provider, tier, at_ms)
-            return Cost(_nano(dollars), source)
-    except _NoPrice as reason:
+                quote = table[own].quote(usage, tier, own)
+            else:
+                quote = published_price(usage, model or asked, provider, tier, at_ms)
+            return _cost(quote)
+    except NoPrice as reason:
         return Cost(None, str(reason)[:_LONGEST_REASON])
     except Exception as error:
         return Cost(None, f"no price for model {model}: {type(error).__name__}: {error}"[:_LONGEST_REASON])
 
 
-def _own_price(usage: Usage, price: Price) -> Decimal:
-    cached = price.input if price.cached is None else price.cached
-    written = price.input if price.cache_write is None else price.cache_write
-    plain = usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens
-    if plain < 0:
-        raise _NoPrice("more cached and cache-write tokens than input tokens")
-    parts = (
-        plain * price.input,
-        usage.cached_tokens * cached,
-        usage.cache_write_tokens * written,
-        usage.output_tokens * price.output,
+def priced(entry: LedgerEntry, said: Measured, table: Mapping[str, Price]) -> LedgerEntry:
+    """The entry of an attempt with what its answer says of itself, and what that costs."""
+    cost = price_usage(
+        said.usage,
+        model=said.served,
+        asked=entry.model,
+        provider=entry.provider,
+        tier=said.tier,
+        at_ms=entry.at,
+        table=table,
     )
-    return sum(parts, Decimal(0)) / _TOKENS_PER_PRICE
+    said_of = {"served": said.served, "tier": said.tier, "usage": said.usage}
+    return entry.model_copy(update={**said_of, "cost": cost.nano, "price": cost.source})
 
 
-def _listed_price(
-    usage: Usage, model: str | None, provider: str | None, tier: str | None, at_ms: int
-) -> tuple[Decimal, str]:
-    """The price in dollars that genai-prices names, and the words for where it came from."""
-    if model is None:
-        raise _NoPrice("no price: the model is not known")
-    if provider is None:
-        raise _NoPrice(f"no price for model {model}: its server is not a known provider")
-    if model.lower().startswith("ft:") or ".ft-" in model.lower():
-        raise _NoPrice(f"no price for model {model}: fine-tuned")
-    import genai_prices
+def reprice(entry: LedgerEntry, *, table: Mapping[str, Price] = _NO_PRICES, provider: str | None = None) -> LedgerEntry:
+    """Price a recorded attempt again: by a new table, or by the list of prices that is installed now.
 
-    when = datetime.fromtimestamp(at_ms / 1000, tz=UTC)
-    context = None if tier in _STANDARD_TIERS else _context(str(tier))
-    try:
-        found = genai_prices.calc_price(
-            genai_prices.Usage(**_counts(usage)),
-            model,
-            provider_id=provider,
-            genai_request_timestamp=when,
-            price_context=context,
-        )
-    except LookupError:
-        raise _NoPrice(f"no price for model {model} of {provider}") from None
-    if found.provider.id != provider:  # the package takes "my-openai-proxy" for openai
-        raise _NoPrice(f"no price for model {model}: {provider} is not a known provider")
-    _check_units(found, usage, model)
-    if context is not None:
-        _check_tier(found, usage, context, when, f"tier {tier} of model {model}")
-    # A list of prices that the user lets the package update is newer than its version says.
-    updated = found.auto_update_timestamp
-    version = genai_prices.__version__ + (f" of {updated:%Y-%m-%d}" if updated else "")
-    matched = f"{found.provider.id}:{found.model.id}" + (f", {tier}" if context else "")
-    return found.total_price, f"genai-prices {version} ({matched})"
+    Args:
+        entry: as it was recorded; it stays as it is.
+        table: your own prices by model; they come first.
+        provider: whose published prices apply, where the entry does not say it.
 
-
-def _context(tier: str) -> dict[str, str]:
-    return {"processing": "batch"} if tier == "batch" else {"service_tier": tier}
-
-
-def _counts(usage: Usage) -> dict[str, int | float | Decimal | None]:
-    return {
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "cache_read_tokens": usage.cached_tokens,
-        "cache_write_tokens": usage.cache_write_tokens,
-        "input_audio_tokens": usage.input_audio_tokens,
-        "output_audio_tokens": usage.output_audio_tokens,
-    }
-
-
-def _check_units(found: PriceCalculation, usage: Usage, model: str) -> None:
-    # The package prices tokens at 0 where a model is sold by the character or the hour.
-    price = found.model_price
-    if price.input_mtok is None or (usage.output_tokens and price.output_mtok is None):
-        raise _NoPrice(f"no price for model {model} by tokens")
-
-
-def _check_tier(found: PriceCalculation, usage: Usage, context: dict[str, str], when: datetime, what: str) -> None:
-    """Refuse what the package fills up silently with the full price: tiers, dates and tokens that it has no price for.
-
-    For a model that it found at another provider it ignores the tier altogether.
+    Returns:
+        A copy with the new cost, whose ``price`` begins with ``repriced:``; the entry itself where nothing is to be
+        priced, where no price is known now, and where a cost by your own table would give way to a published one.
     """
-    own = any(found.model is model for model in found.provider.models)
-    variants = [
-        variant.prices
-        for variant in (found.model.price_variants or ())
-        if variant.when == context and (variant.constraint is None or variant.constraint.active(when))
-    ]
-    if not own or not variants:
-        raise _NoPrice(f"no price for {what}")
-    used = {
-        "input_mtok": usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens,
-        "output_mtok": usage.output_tokens,
-        "cache_read_mtok": usage.cached_tokens,
-        "cache_write_mtok": usage.cache_write_tokens,
-        "input_audio_mtok": usage.input_audio_tokens,
-        "output_audio_mtok": usage.output_audio_tokens,
-    }
-    for key, tokens in used.items():
-        if tokens and _names(found.model_price, key) and not any(_names(prices, key) for prices in variants):
-            raise _NoPrice(f"no price for {what}: {key} is not named")
+    if entry.bill == "not_billed" or entry.usage is None:
+        return entry
+    known = entry if entry.provider else entry.model_copy(update={"provider": provider})
+    again = priced(known, Measured(entry.usage, entry.served, entry.tier), table)
+    is_own = entry.cost is not None and (entry.price or "").removeprefix(_REPRICED).startswith(_FROM_TABLE)
+    if again.cost is None or again.cost == entry.cost or (is_own and not str(again.price).startswith(_FROM_TABLE)):
+        return entry
+    return again.model_copy(update={"price": f"{_REPRICED}{again.price}"})
 
 
-def _names(prices: ModelPrice, key: str) -> bool:
-    return getattr(prices, key) is not None
-
-
-def _nano(dollars: Decimal) -> int:
-    nano = int((dollars * _NANO_PER_DOLLAR).to_integral_value(ROUND_HALF_EVEN))
+def _cost(quote: Quote) -> Cost:
+    nano = int((quote.dollars * NANO_PER_DOLLAR).to_integral_value(ROUND_HALF_EVEN))
     if not 0 <= nano <= MOST:
-        raise _NoPrice("no price: the cost is beyond all sense")
-    return nano
-
-
-def _dollars(name: str, value: object) -> Decimal:
-    if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
-        raise TypeError(
-            f"Price({name}={value!r}): the price is a {type(value).__name__}; write dollars per million tokens as a "
-            f'string, such as Price({name}="2.50"), an int or a Decimal'
-        )
-    try:
-        dollars = Decimal(value)
-    except InvalidOperation:
-        dollars = Decimal("NaN")
-    if not dollars.is_finite() or dollars < 0:
-        raise ValueError(
-            f"Price({name}={value!r}): not an amount of dollars per million tokens; write it as a string, such as "
-            f'Price({name}="2.50")'
-        )
-    return dollars
+        raise NoPrice("no price: the cost is beyond all sense")
+    if quote.unpriced:
+        calls = ", ".join(f"{kind} (x{calls})" for kind, calls in quote.unpriced.items())
+        rest = f"{Decimal(nano) / NANO_PER_DOLLAR:f}"
+        raise NoPrice(f"no price for hosted tools: {calls}; the rest costs ${rest} by {quote.source}")
+    return Cost(nano, quote.source)

@@ -12,7 +12,7 @@ from pydantic_core import from_json
 
 from agentcheckpoint.attempt import new_id
 from agentcheckpoint.core.models import Bill, Done, Intent, LedgerEntry
-from agentcheckpoint.core.pricing import price_usage
+from agentcheckpoint.core.pricing import priced
 from agentcheckpoint.errors import StepMismatch, UnrecordedCallWarning
 from agentcheckpoint.explain import placed
 from agentcheckpoint.flow import Course, Flow, Invoke, Perform, Raised
@@ -89,7 +89,14 @@ def _shape(function: str | None, stream: bool) -> str:
 def _intend(call: ModelCall) -> Course[LedgerEntry]:
     """Stores that an attempt is about to be paid for, with what became of those before it."""
     attempt = call.attempt
-    entry = LedgerEntry(id=new_id(), bill="unresolved", slot=call.site.slot, model=call.model, at=attempt.now_ms())
+    entry = LedgerEntry(
+        id=new_id(),
+        bill="unresolved",
+        slot=call.site.slot,
+        model=call.model,
+        provider=call.terms.provider,
+        at=attempt.now_ms(),
+    )
     intent = Intent(id=new_id(), at=entry.at, slot=call.site.slot, entries=(*call.unsettled, entry))
     yield Perform(attempt.commit(Change(intent), call.site.call))
     call.unsettled = [entry]
@@ -119,7 +126,7 @@ def keep_answer(call: ModelCall, entry: LedgerEntry, answer: Answer, said: Answe
 
     Returns the answer to hand on: this one, or the one that an heir recorded first.
     """
-    bought = _priced(call, entry, answer, said)
+    bought = _bought(call, entry, answer, said)
     if said.failed is not None:
         error = RuntimeError(f"the provider answered with status {answer.status}, and: {said.failed}")
         yield from note_failure(call.site, error, bought.ms, (bought,))
@@ -135,26 +142,12 @@ def keep_answer(call: ModelCall, entry: LedgerEntry, answer: Answer, said: Answe
     return answer
 
 
-def _priced(call: ModelCall, entry: LedgerEntry, answer: Answer, said: Answered) -> LedgerEntry:
-    cost = price_usage(
-        said.usage,
-        model=said.served,
-        asked=call.model,
-        provider=call.terms.provider,
-        tier=said.tier,
-        at_ms=entry.at,
-        table=call.terms.prices,
-    )
+def _bought(call: ModelCall, entry: LedgerEntry, answer: Answer, said: Answered) -> LedgerEntry:
     return _settle(
         call,
-        entry,
+        priced(entry, said, call.terms.prices),
         # an answer that failed and names no usage may not be billed at all
         bill="unresolved" if said.failed is not None and said.usage is None else "paid",
-        served=said.served,
-        tier=said.tier,
-        usage=said.usage,
-        cost=cost.nano,
-        price=cost.source,
         request_id=dict(answer.headers).get("x-request-id"),
     )
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, cast
 
-from agentcheckpoint.core.models import Usage
-from agentcheckpoint.core.usage import chat_usage, embeddings_usage, name_of, responses_usage
+from agentcheckpoint.core.fields import name_of
+from agentcheckpoint.core.usage import Measured, chat_usage, embeddings_usage, responses_usage
 
 Endpoint: TypeAlias = Literal["chat", "responses", "embeddings"]
 
@@ -24,21 +24,15 @@ _LONGEST_REASON = 300
 
 
 @dataclass(frozen=True)
-class Answered:
+class Answered(Measured):
     """An answer with status 200, as far as money is concerned.
 
     Attributes:
-        usage: the tokens; ``None``: unmeasured.
-        served: the model that answered, as the provider names it.
-        tier: the service tier in the answer.
         response_id: the provider's id of the answer, by which some answers can be fetched again.
         failed: why this is no result, though its status was 200; ``None`` if it is one.
         unfinished: the answer is still being made, or its stream ended too early; no result either.
     """
 
-    usage: Usage | None = None
-    served: str | None = None
-    tier: str | None = None
     response_id: str | None = None
     failed: str | None = None
     unfinished: bool = False
@@ -58,7 +52,7 @@ def read_answer(endpoint: Endpoint, body: Mapping[str, object]) -> Answered:
     if isinstance(status, str) and status in _FAILED:
         failed = _cut(f"status {status}: {failed}" if failed else f"status {status}")
     return Answered(
-        usage=_READERS[endpoint](body.get("usage")),
+        usage=_READERS[endpoint](body),
         served=name_of(body.get("model")),
         tier=name_of(body.get("service_tier")),
         response_id=name_of(body.get("id")),
@@ -94,7 +88,7 @@ def _read_chunks(chunks: Iterable[Mapping[str, object]]) -> Answered:
             if reason:
                 finished.add(index)
     return Answered(
-        usage=chat_usage(usage),
+        usage=chat_usage({"usage": usage, "model": names["model"]}),
         served=names["model"],
         tier=names["service_tier"],
         response_id=names["id"],

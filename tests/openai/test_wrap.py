@@ -101,7 +101,7 @@ def test_prices_come_from_the_users_table_then_from_the_named_provider(url: str,
     assert usage is not None
     assert costs[0][0] is None and "not a known provider" in str(costs[0][1])
     assert costs[1][0] == usage.input_tokens * 250 + usage.output_tokens * 2000
-    assert costs[2] == ((usage.input_tokens + usage.output_tokens) * 1000, "table")
+    assert costs[2] == ((usage.input_tokens + usage.output_tokens) * 1000, "table (gpt-5-mini)")
 
 
 def test_a_wrapped_client_is_wrapped_once_and_can_be_given_other_terms(url: str, provider: Provider) -> None:
