@@ -130,7 +130,8 @@ def _take(
             try:
                 return _finish(fence, token, look, outcome)
             except StoreError:
-                yield from _give_back(fence, token, opening)
+                if opening is not None:  # who cannot go on with what he has opened keeps nobody waiting
+                    yield from give_back(fence, token)
                 raise
         # nil: somebody changed head or lease meanwhile; look again
     if doubt:
@@ -161,10 +162,8 @@ def _claim(
     return executed(replies)
 
 
-def _give_back(fence: Fence, token: str, opening: Opening | None) -> Protocol[None]:
-    """Who cannot go on with what he has opened keeps nobody waiting."""
-    if opening is None:
-        return
+def give_back(fence: Fence, token: str) -> Protocol[None]:
+    """Gives the lease of this token back, outside of a commit."""
     try:
         yield Packet((("DEL", fence.keys.lease(token)),))
     except (NotSent, Lost):

@@ -16,7 +16,7 @@ from agentcheckpoint.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from agentcheckpoint.store.claim import PAUSES, Foreign, Gone, settle
+from agentcheckpoint.store.claim import PAUSES, Foreign, Gone, give_back, settle
 from agentcheckpoint.store.effects import (
     Await,
     Command,
@@ -160,6 +160,8 @@ def _commit(job: _Job) -> Protocol[Committed | Superseded]:
         token = fence.token if unjudged else sent.token
         found = yield from _settle(job, token, doubt=unjudged or verdict == "unknown")
         if found is not None:
+            if job.change.release and fence.heir is None:  # the claim that found it has set a lease of its own
+                yield from give_back(fence, fence.token)
             return found
         trouble = NotNow("each time it was found not to be applied")
     raise unavailable_error(fence, job.step, trouble)

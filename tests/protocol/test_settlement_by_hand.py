@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from hand import ALIVE, REFUSED, Hand, a_load, begin, change, done, fence, same, settle, swept, tokens
+from hand import ALIVE, REFUSED, Hand, a_load, begin, change, done, fence, gave_back, same, settle, swept, tokens
 
 from agentcheckpoint.core.models import Rejected
 from agentcheckpoint.errors import (
@@ -29,6 +29,14 @@ def read(hand: Hand, *entries: object, token: str = "2.heir") -> Hand:
     """Answers a reading of the heir's log."""
     assert hand.words == READ
     return hand.reply(2, token.encode(), 0).executed(*a_load(token, *entries))
+
+
+def test_a_close_whose_reply_was_lost_gives_back_the_lease_that_its_settlement_has_set() -> None:
+    mine = fence()
+    hand = Hand(commit(mine, dataclasses.replace(change("e1"), release=True), tokens()))
+    settle(hand.throw(Lost("cut")), "1.a", done("e1"))
+    assert mine.keys.lease("2.t1") in hand.commands[0]
+    assert gave_back(hand).outcome == Committed()
 
 
 # -- an heir who is met by another first -----------------------------------------------------------------------------
