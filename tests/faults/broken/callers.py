@@ -9,9 +9,14 @@ from typing import Any
 from unittest.mock import patch
 
 from agentcheckpoint import flow, steps
-from agentcheckpoint.errors import AgentCheckpointError
+from agentcheckpoint.attempt import Attempt
+from agentcheckpoint.core.models import Intent
+from agentcheckpoint.errors import AgentCheckpointError, LeaseLost
 from agentcheckpoint.flow import Invoke, Raised, Returned
-from agentcheckpoint.store.effects import Lost, NotSent
+from agentcheckpoint.store import commit
+from agentcheckpoint.store.effects import Lost, NotSent, Protocol
+from agentcheckpoint.store.fence import Fence
+from agentcheckpoint.store.keys import RunKeys
 from agentcheckpoint.store.loop_driver import LoopDriver, _Course
 from agentcheckpoint.store.thread_driver import ThreadDriver
 
@@ -70,7 +75,72 @@ def unsettled_interrupts() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def unfenced_names() -> Iterator[None]:
+    """The data keys' names carry no token, so that what a replaced worker sends lands in its heir's data."""
+
+    def nothing(_fence: Fence) -> Protocol[int]:
+        return 0
+        yield
+
+    names = {
+        part: (lambda keys, _token, part=part: f"ac:{{{keys.tag}}}:0.none:{part}")
+        for part in ("log", "results", "meta")
+    }
+    with patch.multiple(RunKeys, **names), patch.object(commit, "sweep", nothing):
+        yield
+
+
+@contextmanager
+def uncompared_heads() -> Iterator[None]:
+    """A commit counts whatever the head was that came with its reply."""
+    judge = commit.judge
+
+    def judged(fence: Fence, token: str, replies: Any) -> Any:
+        verdict = judge(fence, token, replies)
+        return "committed" if verdict == "foreign" else verdict
+
+    def acknowledge(*_: object) -> bool:
+        return True
+
+    with patch.object(commit, "judge", judged), patch.object(Fence, "acknowledge", acknowledge):
+        yield
+
+
+@contextmanager
+def unheeded_intents() -> Iterator[None]:
+    """A worker whose intent was refused, since the run is another's, pays all the same."""
+    send = Attempt.commit
+
+    def commit_all(self: Attempt, change: Any, call: Any, value: object = None) -> Any:
+        try:
+            return (yield from send(self, change, call, value))
+        except LeaseLost:
+            if not isinstance(change.entry, Intent):
+                raise
+            return None
+
+    with patch.object(Attempt, "commit", commit_all):
+        yield
+
+
+@contextmanager
+def unbooked_waste() -> Iterator[None]:
+    """What a replaced worker has paid is booked nowhere."""
+
+    def nothing(_attempt: Attempt, _entries: object) -> Protocol[None]:
+        return
+        yield
+
+    with patch.object(Attempt, "_book_waste", nothing):
+        yield
+
+
 VARIANTS = (
+    Variant("names-without-token", "fencing by name", "pauses", unfenced_names),
+    Variant("heads-not-compared", "rule 1", "pauses", uncompared_heads),
+    Variant("intents-not-heeded", "an intent stops a replaced worker before it pays", "pauses", unheeded_intents),
+    Variant("waste-not-booked", "rule 13", "pauses", unbooked_waste),
     Variant("interrupts-not-settled", "rule 7", "interrupts", unsettled_interrupts),
     Variant("commits-not-shielded", "rule 7", "awaits", unshielded_commits),
     Variant("cancellations-swallowed", "other BaseException: re-raised", "awaits", swallowed_cancellations),
