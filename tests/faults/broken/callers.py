@@ -128,8 +128,8 @@ def unheeded_intents() -> Iterator[None]:
 def unbooked_waste() -> Iterator[None]:
     """What a replaced worker has paid is booked nowhere."""
 
-    def nothing(_attempt: Attempt, _entries: object) -> Protocol[None]:
-        return
+    def nothing(_attempt: Attempt, _entries: object) -> Protocol[list[Any]]:
+        return []
         yield
 
     with patch.object(Attempt, "_book_waste", nothing):
