@@ -8,7 +8,7 @@ from typing import Any
 
 import agentcheckpoint as ac
 
-from .outside import DRAFT, MODEL, PRICES, World
+from .outside import DRAFT, MODEL, PRICES, World, bought
 
 Agent = Callable[[Any, World], Awaitable[object]]
 THINK = ac.Step("think", prices=PRICES)
@@ -101,3 +101,10 @@ async def _chat(client: Any, text: str, **options: Any) -> Any:
 
 
 AGENTS: Mapping[str, Agent] = {"steps": steps, "gathered": gathered, "calls": calls, "left stream": left_stream}
+RETURNS: Mapping[str, Callable[[str], object]] = {
+    "steps": lambda _: [1, [bought("outer/think"), 2], "saved", bought("think")],
+    "gathered": lambda _: [*map(bought, ("think", "think#2", "think#3")), 7, 7, 3],
+    "calls": lambda name: [f"first {name}", f"{DRAFT} {name}", f"stream {name}"],
+    "left stream": lambda name: [f"left {name}", f"0 {name}", f"1 {name}"],
+}
+"""What each returns in the run of a name, however often it was interrupted."""

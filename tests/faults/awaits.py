@@ -20,7 +20,7 @@ import agentcheckpoint as ac
 from agentcheckpoint.testing.provider import Provider
 
 from .aftermath import after_first_life, after_last_life
-from .async_agents import AGENTS, live
+from .async_agents import AGENTS, RETURNS, live
 from .outside import PRICES, World, stage
 from .tally import Tally, Violation
 
@@ -171,6 +171,8 @@ async def _lives(scenario: Scenario, url: str, provider: Provider, before: int) 
         else:
             journal = provider.journal[before:]
             scenario.wrong += await asyncio.to_thread(after_last_life, world, recorded, paid, journal)
+            if world.output != RETURNS[scenario.agent](world.run_id):
+                scenario.wrong.append(f"the second life returned {world.output}")
         scenario.wrong += await _pending(mine)
 
 

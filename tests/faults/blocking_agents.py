@@ -7,7 +7,7 @@ from typing import Any
 
 import agentcheckpoint as ac
 
-from .outside import DRAFT, MODEL, PRICES, World
+from .outside import DRAFT, MODEL, PRICES, World, bought
 
 Agent = Callable[[Any, World], object]
 THINK = ac.Step("think", prices=PRICES)
@@ -65,3 +65,8 @@ def _chat(client: Any, text: str, **options: Any) -> Any:
 
 
 AGENTS: Mapping[str, Agent] = {"steps": steps, "calls": calls}
+RETURNS: Mapping[str, Callable[[str], object]] = {
+    "steps": lambda _: [1, [bought("outer/think"), 2], "saved", bought("think")],
+    "calls": lambda name: [f"stream {name}", f"first {name}", f"{DRAFT} {name}", f"last {name}"],
+}
+"""What each returns in the run of a name, however often it was interrupted."""

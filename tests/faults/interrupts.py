@@ -24,7 +24,7 @@ from agentcheckpoint.store.wire import Wire
 from agentcheckpoint.testing.provider import Provider
 
 from .aftermath import after_first_life, after_last_life
-from .blocking_agents import AGENTS, live
+from .blocking_agents import AGENTS, RETURNS, live
 from .outside import PRICES, World, stage
 from .tally import Tally, Violation
 
@@ -125,6 +125,8 @@ def _lives(scenario: Scenario, world: World, provider: Provider, before: int) ->
         scenario.wrong.append(f"the second life failed: {type(exc).__name__}: {exc}")
     else:
         scenario.wrong += after_last_life(world, recorded, paid, provider.journal[before:])
+        if world.output != RETURNS[scenario.agent](world.run_id):
+            scenario.wrong.append(f"the second life returned {world.output}")
 
 
 @contextmanager

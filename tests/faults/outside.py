@@ -50,7 +50,12 @@ class World:
     def buy(self, slot: str) -> dict[str, Any]:
         """Work that costs something, and cannot be undone. What it says of itself depends on the slot alone."""
         self.paid.append(slot)
-        return {"answer": slot, "model": "m", "usage": {"input_tokens": 1000, "output_tokens": 0}}
+        return bought(slot)
+
+
+def bought(slot: str) -> dict[str, Any]:
+    """What such work returns."""
+    return {"answer": slot, "model": "m", "usage": {"input_tokens": 1000, "output_tokens": 0}}
 
 
 class Fickle:

@@ -72,7 +72,7 @@ def search(budget: int, seed: int, broken: Variant | None = None) -> Tally:
     Args:
         budget: how many.
         seed: chooses the agents, the points and how far each heir comes.
-        broken: a negative control: the library is broken so in all workers.
+        broken: a negative control: the library is broken so in all workers, until that shows.
     """
     tally = Tally()
     with broken.broken() if broken is not None else nullcontext(), _stage() as stage:
@@ -81,6 +81,8 @@ def search(budget: int, seed: int, broken: Variant | None = None) -> Tally:
             batch = plan[start : start + AT_ONCE]
             _play(batch, stage)
             _count(tally, batch)
+            if broken is not None and tally.violations:
+                break
     return tally
 
 
