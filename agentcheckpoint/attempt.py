@@ -18,13 +18,12 @@ from agentcheckpoint.errors import (
     CheckpointCorrupt,
     CheckpointsLost,
     CommitUnknown,
-    DurabilityWarning,
     LeaseLost,
     RunDeleted,
     RunMisuse,
     StoreError,
 )
-from agentcheckpoint.explain import busy_error, step_mismatch, warn
+from agentcheckpoint.explain import busy_error, rolled_back, step_mismatch, unbooked_waste, warn
 from agentcheckpoint.flow import Course
 from agentcheckpoint.options import OnMismatch
 from agentcheckpoint.results import Results
@@ -231,21 +230,28 @@ class Attempt:
         def same(done: Done) -> bool:
             return done.slot == call.slot and done.inputs.digest == call.inputs.digest
 
+        def note(outcome: Committed | Superseded) -> None:
+            """Before anything else that may raise: what is recorded is never to be bought again."""
+            if isinstance(outcome, Superseded):
+                self.journal.replayed(call)
+            elif done is not None:
+                self.journal.record(call, done)
+
         done = change.entry if isinstance(change.entry, Done) else None
         try:
-            outcome = yield from self._commit(change, call.slot, value, same if done is not None else None)
+            return (yield from self._commit(change, call.slot, value, same if done is not None else None, note))
         except (RunDeleted, CheckpointsLost, CheckpointCorrupt, CommitUnknown) as exc:
             if done is not None or not isinstance(exc, CommitUnknown):
                 self.broken = exc
             raise
-        if isinstance(outcome, Superseded):  # noted here, since a cancelled caller may not come back to do it
-            self.journal.replayed(call)
-        elif done is not None:
-            self.journal.record(call, done)
-        return outcome
 
     def _commit(
-        self, change: Change, slot: str | None, value: object, same: Callable[[Done], bool] | None
+        self,
+        change: Change,
+        slot: str | None,
+        value: object,
+        same: Callable[[Done], bool] | None,
+        note: Callable[[Committed | Superseded], None] = lambda _: None,
     ) -> Protocol[Committed | Superseded]:
         entries: tuple[LedgerEntry, ...] = tuple(getattr(change.entry, "entries", ()))
         grown = ledger.growth(self.money, entries)
@@ -256,42 +262,43 @@ class Attempt:
         change = Change(change.entry, change.result, grown, fields, change.release or not self.open)
         try:
             outcome = yield from commit(self.fence, change, new_token, step=slot, value=value, same=same)
-        except LeaseLost:
-            # The last one of an intent was not sent, and now it will not be.
-            yield from self._book_waste(entries[:-1] if isinstance(change.entry, Intent) else entries)
+        except AgentCheckpointError as exc:
+            said = self._rolled_back()
+            if isinstance(exc, LeaseLost):
+                # The last one of an intent was not sent, and now it will not be.
+                said += yield from self._book_waste(entries[:-1] if isinstance(change.entry, Intent) else entries)
+            for warning in said:  # no warning hides the error that carries what was paid
+                exc.add_note(str(warning))
             raise
-        finally:
-            self._say_if_rolled_back()
+        note(outcome)
+        said = self._rolled_back()
         if isinstance(outcome, Superseded):
-            yield from self._book_waste(entries)
-            return outcome
-        self.money.update((entry.id, entry) for entry in entries)
-        self.state = fields.get("state", self.state)
-        for observe in after_commit:
-            observe(self, change)
+            said += yield from self._book_waste(entries)
+        else:
+            self.money.update((entry.id, entry) for entry in entries)
+            self.state = fields.get("state", self.state)
+        for warning in said:
+            warn(str(warning), type(warning))
+        if isinstance(outcome, Committed):
+            for observe in after_commit:
+                observe(self, change)
         return outcome
 
-    def _book_waste(self, entries: tuple[LedgerEntry, ...]) -> Protocol[None]:
-        """Books what this worker paid for nothing: the run is another's now."""
+    def _book_waste(self, entries: tuple[LedgerEntry, ...]) -> Protocol[list[AgentCheckpointWarning]]:
+        """Books what this worker paid for nothing, since the run is another's now; returns what is to be said."""
         wasted = ledger.as_waste(entries)
+        self.waste.update((entry.id, entry) for entry in wasted)
         try:
             yield from book_waste(self.fence, wasted)
         except StoreError as trouble:
-            warn(
-                f"run {self.run_id!r}: what this worker paid could not be booked as wasted: {trouble}",
-                AgentCheckpointWarning,
-            )
-        self.waste.update((entry.id, entry) for entry in wasted)
+            return [unbooked_waste(self.run_id, trouble)]
+        return []
 
-    def _say_if_rolled_back(self) -> None:
-        if self.fence.went_back:
-            self.fence.went_back = False
-            warn(
-                f"run {self.run_id!r}: the server had forgotten that this worker claimed the run, so it was rolled "
-                "back (a failover to a lagging replica, or a restart without fsync). All that this worker knows to "
-                "be committed is still there; what other workers committed meanwhile may not be.",
-                DurabilityWarning,
-            )
+    def _rolled_back(self) -> list[AgentCheckpointWarning]:
+        """What is to be said if the server has forgotten a claim of this worker; it is said once."""
+        said: list[AgentCheckpointWarning] = [rolled_back(self.run_id)] if self.fence.went_back else []
+        self.fence.went_back = False
+        return said
 
     # -- account --------------------------------------------------------------------------------------------------
 

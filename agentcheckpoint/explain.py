@@ -12,7 +12,13 @@ from agentcheckpoint.core.fingerprint import difference
 from agentcheckpoint.core.journal import Call
 from agentcheckpoint.core.ledger import money
 from agentcheckpoint.core.models import Done, Failure, Inputs
-from agentcheckpoint.errors import AgentCheckpointWarning, CheckpointCorrupt, RunBusy, StepMismatch
+from agentcheckpoint.errors import (
+    AgentCheckpointWarning,
+    CheckpointCorrupt,
+    DurabilityWarning,
+    RunBusy,
+    StepMismatch,
+)
 from agentcheckpoint.store.holder import Holder, describe
 
 _NOT_THE_CALLERS = frozenset({"agentcheckpoint", "contextlib"})
@@ -78,6 +84,18 @@ def failure(error: BaseException) -> Failure:
 
 def _storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def rolled_back(run_id: str) -> DurabilityWarning:
+    return DurabilityWarning(
+        f"run {run_id!r}: the server had forgotten that this worker claimed the run, so it was rolled back (a failover "
+        "to a lagging replica, or a restart without fsync). All that this worker knows to be committed is still there; "
+        "what other workers committed meanwhile may not be."
+    )
+
+
+def unbooked_waste(run_id: str, trouble: Exception) -> AgentCheckpointWarning:
+    return AgentCheckpointWarning(f"run {run_id!r}: what this worker paid could not be booked as wasted: {trouble}")
 
 
 def warn(message: str, category: type[AgentCheckpointWarning]) -> None:

@@ -79,7 +79,9 @@ def close_attempt(attempt: Attempt, error: BaseException | None, output: bytes |
             return None
         trouble = yield from _end_streams(attempt)
         yield from _close(attempt, trouble if error is None else error, output)
-        return Raised(trouble) if trouble is not None and error is None else None
+        return (
+            Raised(trouble) if trouble is not None and (error is None or not isinstance(trouble, Exception)) else None
+        )
     except Exception as exc:
         if error is None:
             raise
@@ -91,14 +93,17 @@ def close_attempt(attempt: Attempt, error: BaseException | None, output: bytes |
         current.withdraw(attempt)
 
 
-def _end_streams(attempt: Attempt) -> Course[Exception | None]:
-    """Takes in the ends of streams that were left; returns what went wrong."""
-    trouble: Exception | None = None
+def _end_streams(attempt: Attempt) -> Course[BaseException | None]:
+    """Takes in the ends of streams that were left; returns what went wrong, or the interrupt that came meanwhile."""
+    trouble: BaseException | None = None
     for finish in list(attempt.before_next_call):
         try:
             yield from finish()
-        except Exception as exc:
-            trouble = exc
+        except GeneratorExit:
+            raise
+        except BaseException as exc:
+            if trouble is None or not isinstance(exc, Exception):
+                trouble = exc
     return trouble
 
 

@@ -54,11 +54,14 @@ def reject(answer: object, why: str) -> None:
 
     Raises:
         RunMisuse: there is no current run, or it did not hand out this answer.
+        LeaseLost: the run is another worker's now, as may be the answer.
         StoreError: the refusal could not be stored.
     """
     here = current.position()
     found = None if here is None else next(filter(None, map(here.attempt.answers.get, _names_of(answer))), None)
     if here is None or found is None or here.attempt.store is None:
+        if here is not None:
+            here.attempt.check()
         raise RunMisuse(
             f"ac.reject: {reprlib.repr(answer)} is not an answer that the current run has handed out. Give it what "
             "the wrapped client returned, or the answer's id, inside the run."

@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 
 from agentcheckpoint.core.models import LedgerEntry
-from agentcheckpoint.flow import Flow, run_flow, run_flow_async
+from agentcheckpoint.flow import Course, Flow, run_flow, run_flow_async
 from agentcheckpoint.openai.modelcall import ModelCall
 from agentcheckpoint.openai.sending import take_in
 from agentcheckpoint.openai.tee import TeeBase
@@ -32,6 +32,16 @@ class Tee(TeeBase, httpx2.SyncByteStream):
         self._reading = threading.Lock()
         """Held by the one who waits for the next chunk."""
         self._trouble: Exception | None = None
+        self._drainer: threading.Thread | None = None
+        self._close_due = False
+
+    def finish(self, *, left: bool = False) -> Course[None]:
+        try:
+            yield from super().finish(left=left)
+        finally:
+            if self._close_due and not self.finishing:
+                self._close_due = False
+                self.close()
 
     def __iter__(self) -> Iterator[bytes]:
         try:
@@ -74,10 +84,11 @@ class Tee(TeeBase, httpx2.SyncByteStream):
 
     def drain(self) -> None:
         """Reads in a thread, since a blocking read cannot be given up otherwise."""
-        if not self.passing.ended:
-            reader = threading.Thread(target=self._read_all, name="agentcheckpoint-drain", daemon=True)
-            reader.start()
-            reader.join(DRAIN)
+        if self._drainer is None and not self.passing.ended:
+            self._drainer = threading.Thread(target=self._read_all, name="agentcheckpoint-drain", daemon=True)
+            self._drainer.start()
+        if self._drainer is not None:
+            self._drainer.join(DRAIN)
 
     def _read_all(self) -> None:
         with self._reading:
@@ -88,6 +99,9 @@ class Tee(TeeBase, httpx2.SyncByteStream):
                 self._trouble = exc
 
     def close(self) -> None:
+        if self.finishing:  # collected as garbage, perhaps by the very thread that reads its end or waits for it
+            self._close_due = True
+            return
         try:
             run_flow(self.store, self.finish(left=True))
         finally:

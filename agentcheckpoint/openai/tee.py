@@ -33,6 +33,8 @@ class TeeBase:
         """Who took the last event."""
         self.over = False
         """Committed, or given up: nothing more is to be done."""
+        self.finishing = 0
+        """How many wait for its end at this moment."""
         self._taking = threading.Lock()
         call.attempt.before_next_call.append(self.finish)
 
@@ -85,7 +87,11 @@ class TeeBase:
         """
         if self.over or not self.passing.answered or not (left or (self._is_left() and not self.is_read())):
             return
-        outcome = yield Invoke(self.drain, optional=True)
+        self.finishing += 1
+        try:
+            outcome = yield Invoke(self.drain, optional=True)
+        finally:
+            self.finishing -= 1
         if self.passing.answered:
             yield from self.commit()
         if isinstance(outcome, Raised) and not isinstance(outcome.error, Exception):

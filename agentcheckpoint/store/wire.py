@@ -174,6 +174,7 @@ class AsyncWire:
     async def close(self) -> None:
         self.dead = True
         try:
-            await asyncio.wait_for(self._connection.disconnect(nowait=True), 1)
+            async with asyncio.timeout(1):  # wait_for of Python 3.11 loses a cancellation that comes at its end
+                await self._connection.disconnect(nowait=True)
         except Exception:
             return

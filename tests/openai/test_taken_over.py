@@ -72,6 +72,17 @@ def test_it_gets_the_heirs_answer_if_he_has_recorded_the_same_step(url: str) -> 
         assert ac.get("r", store=url).cost.spent == provider.spent
 
 
+def test_it_cannot_refuse_the_heirs_answer_and_is_told_why(url: str) -> None:
+    with Provider(numbered) as provider:
+        hook = once(lambda: heir(url, provider, chat))
+        own = httpx2.Client(event_hooks={"response": [hook]})
+        with sync_client(provider, http_client=own) as client, pytest.raises(ac.LeaseLost), ac.run("r", store=url):
+            answer = chat(client)
+            with pytest.raises(ac.LeaseLost):
+                ac.reject(answer, "it is bad")
+        assert sorted(bills(url)) == ["paid", "wasted"]
+
+
 @pytest.mark.parametrize("take", ["to its end", "left after its last word"])
 def test_a_stream_that_was_already_heard_is_no_answer_of_the_heirs(url: str, take: str) -> None:
     """Its reader has other words than the record: he must not go on with them."""

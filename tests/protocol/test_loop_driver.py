@@ -208,3 +208,14 @@ def test_the_connection_ends_with_its_last_user_and_the_loop_can_be_freed(store:
     assert loops[0]() is None
     clients = store.run(ask("CLIENT", "LIST"))
     assert f"id={number[0]} ".encode() not in clients
+
+
+async def test_a_cancellation_while_a_connection_closes_is_heard(store: Store) -> None:
+    for turns in range(8):
+        wire = await store._dial.open_async()
+        task = asyncio.create_task(wire.close())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if task.cancel():
+            await asyncio.wait({task})
+            assert task.cancelled(), f"it was lost after {turns} turns of the loop"
