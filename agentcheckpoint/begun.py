@@ -130,7 +130,7 @@ def save_flow(begun: Begun, value: object) -> Flow[object]:
             step=plan.slot,
             value=value,
         )
-    kept = yield from keep(plan, Returned(value), begun.ms(), None)
+    kept = yield from keep(plan, Returned(value), begun.ms(), ())
     if isinstance(kept, Raised):
         begun.note(kept.error)
         return kept

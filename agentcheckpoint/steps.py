@@ -13,7 +13,7 @@ from agentcheckpoint.attempt import Attempt, new_id
 from agentcheckpoint.core.codec import UNANNOTATED, ResultType, annotation_of, result_type
 from agentcheckpoint.core.fingerprint import function_inputs
 from agentcheckpoint.core.journal import Call, Scope
-from agentcheckpoint.core.ledger import as_waste
+from agentcheckpoint.core.ledger import as_waste, rolled_up
 from agentcheckpoint.core.models import Done, Failed, Inputs, Intent, LedgerEntry, Payload, StepKind, Usage
 from agentcheckpoint.core.pricing import price_usage
 from agentcheckpoint.core.roundtrip import name_of
@@ -146,13 +146,16 @@ def _execute(plan: Plan) -> Flow[Any]:
             )
             intent = Intent(id=new_id(), at=attempt.now_ms(), slot=plan.slot, entries=(bought,))
             yield Perform(attempt.commit(Change(intent), plan.call))
-        began = attempt.now_ms()
-        outcome = yield Invoke(functools.partial(call_inside, attempt, Scope(plan.slot), plan.function))
+        began, inside = attempt.now_ms(), Scope(plan.slot)
+        outcome = yield Invoke(functools.partial(call_inside, attempt, inside, plan.function))
         ms = attempt.now_ms() - began
+        entries = rolled_up(attempt.money, bought, ms) if bought is not None and inside.encloses else ()
         if isinstance(outcome, Raised):
-            yield from note_failure(plan, outcome.error, ms, ())
+            yield from note_failure(plan, outcome.error, ms, entries)
             return outcome
-        return (yield from keep(plan, outcome, ms, bought))
+        if bought is not None and not entries:
+            entries = (_paid(plan, bought, outcome.value, ms),)
+        return (yield from keep(plan, outcome, ms, entries))
     finally:
         journal.end(plan.call)
 
@@ -171,9 +174,8 @@ async def _await_inside(attempt: Attempt, scope: Scope, awaitable: Any) -> Any:
         return await awaitable
 
 
-def keep(plan: Plan, outcome: Returned, ms: int, bought: LedgerEntry | None) -> Flow[Any]:
+def keep(plan: Plan, outcome: Returned, ms: int, entries: tuple[LedgerEntry, ...]) -> Flow[Any]:
     """Commits the result; what is refused or cannot be stored is booked as wasted, and its error carries it."""
-    entries = () if bought is None else (_paid(plan, bought, outcome.value, ms),)
     try:
         data, value = plan.type.encode(outcome.value)
     except ResultNotStorable as exc:

@@ -23,6 +23,8 @@ class Scope:
 
     slot: str = ""
     groups: dict[str, _Group] = field(default_factory=dict["str", "_Group"])
+    encloses: bool = False
+    """A step was called in it."""
 
 
 @dataclass(eq=False, slots=True)
@@ -99,6 +101,7 @@ class Journal:
 
     def call(self, scope: Scope, name: str, key: str | None, inputs: Inputs) -> Call:
         """Takes the slot of a call that is being made now. What to do about it is known after ``start``."""
+        scope.encloses = True
         if key is not None:
             return Call(ids.slot(scope.slot, name, key=key), inputs)
         with self._lock:

@@ -191,6 +191,25 @@ def growth(known: Mapping[str, LedgerEntry], entries: Iterable[LedgerEntry]) -> 
     return {name: after[name] - before[name] for name in after if after[name] != before[name]}
 
 
+def rolled_up(money: Mapping[str, LedgerEntry], outer: LedgerEntry, ms: int) -> tuple[LedgerEntry, ...]:
+    """Books a paid step that encloses paid calls as not billed: only attempts carry money, and these are inside it.
+
+    Args:
+        money: what is known of each attempt of the run.
+        outer: the step's own attempt, as its intent has it.
+        ms: how long it took, milliseconds.
+
+    Returns:
+        The step's attempt, and those before it that ended without a word; nothing if it encloses no money.
+    """
+    known, inside = list(money.values()), f"{outer.slot}/"
+    if not any(entry.slot.startswith(inside) and entry.bill != "not_billed" for entry in known):
+        return ()
+    silent = [entry for entry in known if entry.slot == outer.slot and not _settled(entry) and entry.id != outer.id]
+    why = {"bill": "not_billed", "price": "the calls inside it carry the money"}
+    return *(entry.model_copy(update=why) for entry in silent), outer.model_copy(update={**why, "ms": ms})
+
+
 def as_waste(entries: Iterable[LedgerEntry]) -> list[LedgerEntry]:
     """The same attempts, where nothing came of what was paid. What was not billed, or is unresolved, stays so."""
     return [entry.model_copy(update={"bill": "wasted"}) if entry.bill == "paid" else entry for entry in entries]
