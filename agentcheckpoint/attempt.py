@@ -283,11 +283,11 @@ class Attempt:
     def cost(self) -> ledger.CostReport:
         """What was spent on this run so far, by all its attempts, and what this attempt saved by replaying."""
         money, replayed = dict(self.money), tuple(self.replayed)  # other threads may be at them
-        bought = [money[entry.id].cost for done in replayed for entry in done.entries if entry.id in money]
-        priced = [cost for cost in bought if cost is not None]
+        spared = ledger.spared(replayed, tuple(self.journal.records.values()), money)
+        priced = [entry.cost for entry in spared if entry.cost is not None]
         return ledger.report(
             ledger.fold_entries(money.values(), dict(self.waste).values()),
             saved=sum(priced),
             replayed=len(replayed),
-            saved_unpriced=len(bought) - len(priced),
+            saved_unpriced=len(spared) - len(priced),
         )

@@ -8,7 +8,7 @@ import warnings
 
 from agentcheckpoint.core.fingerprint import difference
 from agentcheckpoint.core.journal import Call
-from agentcheckpoint.core.ledger import money
+from agentcheckpoint.core.ledger import answer_money, money
 from agentcheckpoint.core.models import Done, Failure, Inputs
 from agentcheckpoint.errors import AgentCheckpointWarning, RunBusy, StepMismatch
 from agentcheckpoint.store.holder import Holder, describe
@@ -29,7 +29,7 @@ def busy_error(run_id: str, holder: Holder | None, ttl: float) -> RunBusy:
 
 def step_mismatch(run_id: str, call: Call, recorded: Done) -> StepMismatch:
     rows = difference(recorded.inputs, call.inputs)
-    costs = [entry.cost for entry in recorded.entries]
+    costs = [entry.cost for entry in answer_money(recorded)]
     stake = money(sum(c for c in costs if c is not None)) if costs and None not in costs else "an unknown sum"
     paid = f"It cost {stake} when it was recorded. " if costs else ""
     lines = "".join(f"\n  {name}: recorded {old}, came {new}" for name, old, new in rows)

@@ -9,7 +9,7 @@ from typing import cast
 
 from agentcheckpoint import current
 from agentcheckpoint.attempt import Attempt, new_id
-from agentcheckpoint.core.ledger import money
+from agentcheckpoint.core.ledger import answer_money, money
 from agentcheckpoint.core.models import Closed, Payload, RunState
 from agentcheckpoint.errors import RunDeleted, RunMisuse, Suspended, UnmetStepsWarning
 from agentcheckpoint.explain import failure, warn
@@ -114,6 +114,7 @@ def _close(attempt: Attempt, error: BaseException | None, data: bytes | None) ->
         output=None if stored is None else Payload(size=len(stored), codec=attempt.chain.name),
         saved=report.saved,
         replayed=report.replayed,
+        saved_unpriced=report.saved_unpriced,
     )
     yield Perform(attempt.closing(closed, stored))
     if error is None:
@@ -124,7 +125,7 @@ def _warn_unmet(attempt: Attempt) -> None:
     unmet = attempt.journal.unmet()
     if not unmet:
         return
-    costs = [entry.cost for done in unmet for entry in done.entries if entry.cost is not None]
+    costs = [entry.cost for done in unmet for entry in answer_money(done) if entry.cost is not None]
     names = ", ".join(repr(done.slot) for done in unmet[:MENTIONED])
     more = f" and {len(unmet) - MENTIONED} more" if len(unmet) > MENTIONED else ""
     warn(

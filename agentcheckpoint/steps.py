@@ -13,7 +13,7 @@ from agentcheckpoint.attempt import Attempt, new_id
 from agentcheckpoint.core.codec import UNANNOTATED, ResultType, annotation_of, result_type
 from agentcheckpoint.core.fingerprint import function_inputs
 from agentcheckpoint.core.journal import Call, Scope
-from agentcheckpoint.core.ledger import as_waste, rolled_up
+from agentcheckpoint.core.ledger import answer_money, as_waste, rolled_up
 from agentcheckpoint.core.models import Done, Failed, Inputs, Intent, LedgerEntry, Payload, StepKind, Usage
 from agentcheckpoint.core.pricing import price_usage
 from agentcheckpoint.core.roundtrip import name_of
@@ -196,6 +196,9 @@ def keep_result(
     """Commits a step's result bytes with its cost. Returns ``None``, or the bytes that an heir had recorded first."""
     attempt = plan.attempt
     entry_id = new_id()
+    if plan.call.mismatch is not None:  # on_mismatch="rerun": the answer that stood here counts no more
+        superseded = answer_money(plan.call.mismatch)
+        entries = (*as_waste(attempt.money.get(entry.id, entry) for entry in superseded), *entries)
     payload = attempt.chain.encode(data, attempt.where(plan.slot, entry_id))
     done = Done(
         id=entry_id,

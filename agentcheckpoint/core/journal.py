@@ -242,10 +242,8 @@ class Journal:
     def unmet(self) -> list[Done]:
         """Recorded steps that this attempt has not met, and that do not lie inside one that it has."""
         with self._lock:
-            return [done for slot, done in self.records.items() if slot not in self._met and not self._inside_met(slot)]
-
-    def _inside_met(self, slot: str) -> bool:
-        return any(slot[:i] in self._met for i, char in enumerate(slot) if char == "/")
+            unmet = [done for slot, done in self.records.items() if slot not in self._met]
+            return [done for done in unmet if not ids.is_inside(done.slot, self._met)]
 
     def _put(self, done: Done) -> None:
         self.records[done.slot] = done

@@ -175,6 +175,7 @@ class Closed(Logged):
     saved: int = 0
     """Nano-dollars that this attempt did not pay, since it replayed."""
     replayed: int = 0
+    saved_unpriced: int = 0
     entries: tuple[LedgerEntry, ...] = ()
 
 
