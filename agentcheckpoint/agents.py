@@ -17,7 +17,7 @@ from agentcheckpoint.core.codec import UNANNOTATED, ResultType, annotation_of, r
 from agentcheckpoint.core.fingerprint import function_inputs
 from agentcheckpoint.core.ids import check_name
 from agentcheckpoint.core.models import Closed, Inputs, Opened
-from agentcheckpoint.errors import RunBusy, RunNotFound, StepMismatch
+from agentcheckpoint.errors import CheckpointCorrupt, RunBusy, RunNotFound, StepMismatch
 from agentcheckpoint.explain import input_mismatch
 from agentcheckpoint.opening import switched_off
 from agentcheckpoint.options import OnMismatch, check_policy
@@ -192,13 +192,20 @@ def _deciding(loaded: Loaded) -> tuple[Opened | None, Closed | None]:
     return by, ended
 
 
+def _revived(call: _Call, data: bytes) -> Any:
+    try:
+        return call.type.decode(data)
+    except CheckpointCorrupt as exc:
+        raise CheckpointCorrupt(f"run {call.run_id!r}, its output: {exc}", run_id=call.run_id) from exc.__cause__
+
+
 def _answer(call: _Call) -> Any:
     store = connect(call.store)
     deadline = time.monotonic() + call.wait
     while True:
         data = store.run(call.recorded())
         if data is not None:
-            return call.type.decode(data)
+            return _revived(call, data)
         with ExitStack() as stack:
             try:
                 run = stack.enter_context(call.opener(store))
@@ -216,7 +223,7 @@ async def _answer_async(call: _Call) -> Any:
     while True:
         data = await store.run_async(call.recorded())
         if data is not None:
-            return call.type.decode(data)
+            return _revived(call, data)
         async with AsyncExitStack() as stack:
             try:
                 run = await stack.enter_async_context(call.opener(store))

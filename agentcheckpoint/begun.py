@@ -11,6 +11,7 @@ from agentcheckpoint.core.codec import UNANNOTATED, result_type
 from agentcheckpoint.core.fingerprint import function_inputs
 from agentcheckpoint.core.journal import Scope
 from agentcheckpoint.errors import RunMisuse
+from agentcheckpoint.explain import place
 from agentcheckpoint.flow import Course, Flow, Raised, Returned
 from agentcheckpoint.options import Step
 from agentcheckpoint.steps import Plan, decide, keep, note_failure, replay, scope_in
@@ -35,7 +36,10 @@ class Begun:
         self._began = 0
         self._inside: Token[Any] | None = None
         self._noted: BaseException | None = None
-        self._type = result_type(step.returns if returns is UNANNOTATED else returns)
+        try:
+            self._type = result_type(step.returns if returns is UNANNOTATED else returns)
+        except RunMisuse as exc:
+            raise place(exc, attempt.run_id, step.name) from exc.__cause__
 
     @property
     def value(self) -> object:

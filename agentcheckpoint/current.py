@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agentcheckpoint.core.journal import Scope
 from agentcheckpoint.errors import NoActiveRunWarning
@@ -70,6 +70,20 @@ def leave(token: Token[Position | None]) -> None:
         _position.reset(token)
     except ValueError:  # left in another context than it was entered in: nothing to put back there
         _position.set(None)
+
+
+def call_inside(attempt: Attempt, scope: Scope, function: Callable[[], Any]) -> Any:
+    """Calls a function at a position; a coroutine runs there too."""
+    with at(attempt, scope):
+        value = function()
+    if hasattr(value, "__await__"):
+        return _await_inside(attempt, scope, value)
+    return value
+
+
+async def _await_inside(attempt: Attempt, scope: Scope, awaitable: Any) -> Any:
+    with at(attempt, scope):
+        return await awaitable
 
 
 def announce(attempt: Attempt) -> None:

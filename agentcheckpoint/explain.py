@@ -5,13 +5,16 @@ from __future__ import annotations
 import inspect
 import traceback
 import warnings
+from typing import TypeVar
 
 from agentcheckpoint.core.fingerprint import difference
 from agentcheckpoint.core.journal import Call
 from agentcheckpoint.core.ledger import answer_money, money
 from agentcheckpoint.core.models import Done, Failure, Inputs
-from agentcheckpoint.errors import AgentCheckpointWarning, RunBusy, StepMismatch
+from agentcheckpoint.errors import AgentCheckpointError, AgentCheckpointWarning, RunBusy, StepMismatch
 from agentcheckpoint.store.holder import Holder, describe
+
+E = TypeVar("E", bound=AgentCheckpointError)
 
 _NOT_THE_CALLERS = frozenset({"agentcheckpoint", "contextlib"})
 
@@ -50,6 +53,15 @@ def input_mismatch(run_id: str, agent: str | None, recorded: Inputs, came: Input
         "A run id names one question: use another id for this one, or on_mismatch='reuse' to go on with the old.",
         run_id=run_id,
     )
+
+
+def place(error: E, run_id: str, step: str) -> E:
+    """The error, which says now in which run and step it came up, if it did not."""
+    if error.run_id is None:
+        named = f"run {run_id!r}, step {step!r}: " if error.step is None else f"run {run_id!r}, "
+        error.args = (f"{named}{error}",)
+        error.run_id, error.step = run_id, step
+    return error
 
 
 def failure(error: BaseException) -> Failure:

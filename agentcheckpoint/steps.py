@@ -18,9 +18,9 @@ from agentcheckpoint.core.models import Done, Failed, Inputs, Intent, LedgerEntr
 from agentcheckpoint.core.pricing import price_usage
 from agentcheckpoint.core.roundtrip import name_of
 from agentcheckpoint.core.usage import usage_of
-from agentcheckpoint.errors import AgentCheckpointError, ResultNotStorable, RunMisuse, StepRejected
-from agentcheckpoint.explain import failure
-from agentcheckpoint.flow import Course, Flow, Invoke, Perform, Raised, Returned
+from agentcheckpoint.errors import AgentCheckpointError, CheckpointCorrupt, ResultNotStorable, RunMisuse, StepRejected
+from agentcheckpoint.explain import failure, place
+from agentcheckpoint.flow import ASYNC_IN_BLOCKING, Course, Flow, Invoke, Perform, Raised, Returned
 from agentcheckpoint.options import Step
 from agentcheckpoint.store.commit import Change, Superseded
 from agentcheckpoint.store.effects import Await, Protocol
@@ -78,7 +78,10 @@ def plan_step(
             run_id=attempt.run_id,
             step=step.name,
         )
-    kind_of_result = result_type(annotation_of(fn) if step.returns is UNANNOTATED else step.returns)
+    try:
+        kind_of_result = result_type(annotation_of(fn) if step.returns is UNANNOTATED else step.returns)
+    except RunMisuse as exc:
+        raise place(exc, attempt.run_id, step.name) from exc.__cause__
     inputs = function_inputs(fn, args, kwargs, step.ignore)
     scope = scope_in(attempt)
     call = attempt.journal.call(scope, step.name, step.key, inputs)
@@ -128,12 +131,20 @@ def replay(site: Site, done: Done, decode: Callable[[bytes], T]) -> Course[T]:
     """The recorded result, counted as replayed once it is there."""
     try:
         data: bytes = yield Perform(site.attempt.fetch(done))
-        value = decode(data)
+        value = revive(site, data, decode)
         site.attempt.count_replay(done)
         site.attempt.journal.replayed(site.call)
     finally:
         site.attempt.journal.end(site.call)
     return value
+
+
+def revive(site: Site, data: bytes, decode: Callable[[bytes], T]) -> T:
+    """The value of recorded bytes. Raises ``CheckpointCorrupt`` that names run and step."""
+    try:
+        return decode(data)
+    except CheckpointCorrupt as exc:
+        raise place(exc, site.attempt.run_id, site.slot) from exc.__cause__
 
 
 def _execute(plan: Plan) -> Flow[Any]:
@@ -147,10 +158,12 @@ def _execute(plan: Plan) -> Flow[Any]:
             intent = Intent(id=new_id(), at=attempt.now_ms(), slot=plan.slot, entries=(bought,))
             yield Perform(attempt.commit(Change(intent), plan.call))
         began, inside = attempt.now_ms(), Scope(plan.slot)
-        outcome = yield Invoke(functools.partial(call_inside, attempt, inside, plan.function))
+        outcome = yield Invoke(plan.function, inside=functools.partial(current.at, attempt, inside))
         ms = attempt.now_ms() - began
         entries = rolled_up(attempt.money, bought, ms) if bought is not None and inside.encloses else ()
         if isinstance(outcome, Raised):
+            if isinstance(outcome.error, RunMisuse) and outcome.error.args == (ASYNC_IN_BLOCKING,):
+                place(outcome.error, attempt.run_id, plan.slot)
             yield from note_failure(plan, outcome.error, ms, entries)
             return outcome
         if bought is not None and not entries:
@@ -160,34 +173,19 @@ def _execute(plan: Plan) -> Flow[Any]:
         journal.end(plan.call)
 
 
-def call_inside(attempt: Attempt, scope: Scope, function: Callable[[], Any]) -> Any:
-    """Calls a function at a position; a coroutine runs there too."""
-    with current.at(attempt, scope):
-        value = function()
-    if hasattr(value, "__await__"):
-        return _await_inside(attempt, scope, value)
-    return value
-
-
-async def _await_inside(attempt: Attempt, scope: Scope, awaitable: Any) -> Any:
-    with current.at(attempt, scope):
-        return await awaitable
-
-
 def keep(plan: Plan, outcome: Returned, ms: int, entries: tuple[LedgerEntry, ...]) -> Flow[Any]:
     """Commits the result; what is refused or cannot be stored is booked as wasted, and its error carries it."""
     try:
         data, value = plan.type.encode(outcome.value)
     except ResultNotStorable as exc:
-        error = _placed(plan, exc)
-        yield from note_failure(plan, error, ms, entries)
-        return Raised(error)
+        yield from note_failure(plan, place(exc, plan.attempt.run_id, plan.slot), ms, entries)
+        return Raised(exc)
     refusal = _refusal(plan, value)
     if refusal is not None:
         yield from note_failure(plan, refusal, ms, entries)
         return Raised(refusal)
     stored = yield from keep_result(plan, plan.call.inputs, data, ms, entries, value)
-    return value if stored is None else plan.type.decode(stored)
+    return value if stored is None else revive(plan, stored, plan.type.decode)
 
 
 def keep_result(
@@ -290,12 +288,3 @@ def _refusal(plan: Plan, value: object) -> StepRejected | None:
         step=plan.slot,
         value=value,
     )
-
-
-def _placed(plan: Plan, exc: ResultNotStorable) -> ResultNotStorable:
-    run_id = plan.attempt.run_id
-    error = ResultNotStorable(
-        f"run {run_id!r}, step {plan.slot!r}: {exc}", path=exc.path, run_id=run_id, step=plan.slot, value=exc.value
-    )
-    error.__cause__ = exc.__cause__
-    return error
