@@ -223,6 +223,9 @@ class Attempt:
             if done is not None or not isinstance(exc, CommitUnknown):
                 self.broken = exc
             raise
+        except GeneratorExit:  # given up: by one Ctrl-C too many, or with the loop
+            self.broken = CommitUnknown(f"a commit of step {call.slot!r} was given up while it was under way")
+            raise
         if isinstance(outcome, Superseded):  # noted here, since a cancelled caller may not come back to do it
             self.journal.replayed(call)
         elif done is not None:

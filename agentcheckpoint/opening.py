@@ -11,7 +11,7 @@ from agentcheckpoint import current
 from agentcheckpoint.attempt import Attempt, new_id
 from agentcheckpoint.core.ledger import answer_money, money
 from agentcheckpoint.core.models import Closed, Payload, RunState
-from agentcheckpoint.errors import RunDeleted, RunMisuse, Suspended, UnmetStepsWarning
+from agentcheckpoint.errors import CommitUnknown, RunDeleted, RunMisuse, Suspended, UnmetStepsWarning
 from agentcheckpoint.explain import failure, warn
 from agentcheckpoint.flow import Course, Flow, Perform, Raised
 from agentcheckpoint.renewal import keep_alive
@@ -68,12 +68,13 @@ def close_attempt(attempt: Attempt, error: BaseException | None, output: bytes |
 
     Raises:
         LeaseLost, RunDeleted: the run is this worker's no more, whatever its code made of that.
+        CommitUnknown: the server had not said what became of a commit: it is not waited for again.
         StoreError: the end could not be stored, and nothing else was wrong.
     """
     forked = attempt.fence.pid != os.getpid()
     attempt.leaving = True
     try:
-        if forked or attempt.fence.heir is not None or isinstance(attempt.broken, RunDeleted):
+        if forked or attempt.fence.heir is not None or isinstance(attempt.broken, RunDeleted | CommitUnknown):
             if error is None:  # nothing is written of this end: the caller must not think so
                 attempt.check()
             return None

@@ -17,7 +17,7 @@ from agentcheckpoint.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from agentcheckpoint.store.claim import PAUSES, Foreign, Gone, give_back, settle
+from agentcheckpoint.store.claim import Foreign, Gone, give_back, settle
 from agentcheckpoint.store.effects import (
     Await,
     Command,
@@ -32,6 +32,7 @@ from agentcheckpoint.store.effects import (
 )
 from agentcheckpoint.store.fence import Fence, Sent
 from agentcheckpoint.store.loading import Loaded
+from agentcheckpoint.store.patience import Patience
 from agentcheckpoint.store.reading import read_results, snapshot, was_deleted
 from agentcheckpoint.store.refusals import PASSING, NotNow, refusal_error, telling
 from agentcheckpoint.store.upkeep import sweep
@@ -80,6 +81,7 @@ class _Job:
     new_token: Callable[[int], str]
     step: str | None
     same: Callable[[Done], bool] | None
+    patience: Patience = field(default_factory=Patience)
 
 
 def commit_commands(fence: Fence, token: str, change: Change, line: str) -> tuple[Command, ...]:
@@ -134,7 +136,7 @@ def commit(
 def _commit(job: _Job) -> Protocol[Committed | Superseded]:
     fence, entry_id = job.fence, job.change.entry.id
     trouble: Exception | None = None
-    for patience, pause in enumerate(PAUSES, start=1):
+    for times, pause in job.patience.tries():
         while (settling := fence.settlement()) is not None:
             try:
                 yield Await(settling)
@@ -145,9 +147,10 @@ def _commit(job: _Job) -> Protocol[Committed | Superseded]:
             return (yield from _look_at_heir(job, fence.heir, doubt=False))
         sent = fence.send(result=job.change.result is not None)
         try:
-            verdict, outcome = yield from _send(job, sent, patience)
+            verdict, outcome = yield from _send(job, sent, times)
         except (NotSent, NotNow) as exc:
             trouble = exc
+            job.patience.note(exc)
             yield Pause(pause)
             continue
         if verdict == "committed":
@@ -167,11 +170,12 @@ def _commit(job: _Job) -> Protocol[Committed | Superseded]:
             if job.change.release and isinstance(found, Committed):  # the claim that settled it took the lease anew
                 yield from give_back(fence, fence.token)
             return found
+        job.patience.answered()
         trouble = NotNow("each time it was found not to be applied")
     raise unavailable_error(fence, job.step, trouble)
 
 
-def _send(job: _Job, sent: Sent, patience: int) -> Protocol[tuple[Verdict, Sequence[Reply]]]:
+def _send(job: _Job, sent: Sent, times: int) -> Protocol[tuple[Verdict, Sequence[Reply]]]:
     """The verdict, and EXEC's replies if it came to that.
 
     Raises:
@@ -180,11 +184,12 @@ def _send(job: _Job, sent: Sent, patience: int) -> Protocol[tuple[Verdict, Seque
     """
     fence = job.fence
     try:
-        replies = yield Packet(commit_commands(fence, sent.token, job.change, job.line), patience=patience)
+        replies = yield Packet(commit_commands(fence, sent.token, job.change, job.line), patience=times)
     except (NotSent, StoreRefused):
         fence.withdraw(sent)
         raise
-    except Lost:
+    except Lost as exc:
+        job.patience.note(exc)
         return "unknown", ()
     verdict = judge(fence, sent.token, replies)
     if verdict == "refused":
@@ -211,7 +216,7 @@ def _settle(job: _Job, token: str, *, doubt: bool) -> Protocol[Committed | Super
             continue
         error: Exception | None = None
         try:
-            outcome = yield from settle(fence, job.new_token)
+            outcome = yield from settle(fence, job.new_token, job.patience)
         except (CommitUnknown, StoreUnavailable, StoreRefused) as exc:
             error = exc
             raise unsettled_error(fence, job.step, exc, doubt=doubt) from exc
@@ -250,12 +255,12 @@ def _look_at_heir(job: _Job, heir: str, *, doubt: bool) -> Protocol[Committed | 
     fence.heir = heir
     outcome: Committed | Superseded | None = None
     try:
-        loaded = yield from snapshot(fence)
+        loaded = yield from snapshot(fence, job.patience)
         doubt = False
         if job.change.entry.id in loaded.ids:
             outcome = Committed()
         elif (theirs := _same_step(loaded, job.same)) is not None:
-            results = yield from read_results(fence, loaded.token, (theirs.id,))
+            results = yield from read_results(fence, loaded.token, (theirs.id,), job.patience)
             outcome = Superseded(theirs, results[theirs.id])
     except RunNotFound:
         raise (yield from _gone(job)) from None
@@ -281,7 +286,7 @@ def _gone(job: _Job) -> Protocol[AgentCheckpointError]:
     """The error for a run that has no head: it was deleted, or the store has lost it."""
     fence = job.fence
     try:
-        deleted = yield from was_deleted(fence)
+        deleted = yield from was_deleted(fence, job.patience)
     except (StoreUnavailable, StoreRefused) as exc:
         return unsettled_error(fence, job.step, exc, doubt=True)
     if deleted:
