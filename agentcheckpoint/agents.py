@@ -19,11 +19,10 @@ from agentcheckpoint.core.ids import check_name
 from agentcheckpoint.core.models import Closed, Inputs, Opened
 from agentcheckpoint.errors import CheckpointCorrupt, RunBusy, RunNotFound, StepMismatch
 from agentcheckpoint.explain import input_mismatch
-from agentcheckpoint.opening import switched_off
 from agentcheckpoint.options import OnMismatch, check_policy
 from agentcheckpoint.recipe import check_function, default_name, is_async, mark_async
 from agentcheckpoint.runs import Opener, open_run_for
-from agentcheckpoint.store.connect import Connectable, connect
+from agentcheckpoint.store.connect import Connectable, connect, switched_off
 from agentcheckpoint.store.effects import Protocol
 from agentcheckpoint.store.loading import Loaded
 from agentcheckpoint.store.reading import read_results, snapshot

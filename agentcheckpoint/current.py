@@ -110,8 +110,11 @@ def released_here(holder: Holder) -> bool:
     return (holder.boot, holder.pidns, holder.pid) == (mine.boot, mine.pidns, mine.pid) and not is_open(holder.note)
 
 
-def warn_if_unrecorded(what: str, *, stacklevel: int = 3) -> None:
-    """Warns when runs are open in this process and the calling code is in none of them: it is not recorded."""
+def warn_if_unrecorded(what: str, *, stacklevel: int = 3) -> bool:
+    """Warns when runs are open in this process and the calling code is in none of them: it is not recorded.
+
+    Returns whether there are such runs.
+    """
     with _lock:
         names = sorted({attempt.run_id for attempt in _open.values() if attempt.open})
     if names:
@@ -121,3 +124,4 @@ def warn_if_unrecorded(what: str, *, stacklevel: int = 3) -> None:
             NoActiveRunWarning,
             stacklevel=stacklevel,
         )
+    return bool(names)

@@ -20,11 +20,6 @@ MENTIONED = 5
 """How many unmet steps a warning names."""
 
 
-def switched_off() -> bool:
-    """``AGENTCHECKPOINT=off``: the whole library is a pass-through."""
-    return os.environ.get("AGENTCHECKPOINT", "").strip().lower() in ("off", "0", "false", "no")
-
-
 def open_attempt(attempt: Attempt, wait: float) -> Flow[None]:
     """Claims and loads the run. Raises what ``store.claim.open_run`` raises, and ``RunBusy``."""
     current.announce(attempt)

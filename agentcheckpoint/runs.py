@@ -19,10 +19,10 @@ from agentcheckpoint.core.models import Inputs, StepKind
 from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.face import RunBase, recorded_now, recorded_random, recorded_uuid
 from agentcheckpoint.flow import ASYNC_IN_BLOCKING, run_flow, run_flow_async
-from agentcheckpoint.opening import close_attempt, open_attempt, refuse_reuse, switched_off
+from agentcheckpoint.opening import close_attempt, open_attempt, refuse_reuse
 from agentcheckpoint.options import OnMismatch, Step, as_step, check_policy
 from agentcheckpoint.steps import plan_step, step_flow
-from agentcheckpoint.store.connect import Connectable, connect
+from agentcheckpoint.store.connect import Connectable, connect, switched_off
 
 if TYPE_CHECKING:
     from agentcheckpoint.aio import AsyncRun
