@@ -130,6 +130,8 @@ def commit(
         return (yield from _commit(_Job(fence, change, line, new_token, step, same)))
     except AgentCheckpointError as exc:
         exc.run_id, exc.step, exc.value = fence.run_id, step, value
+        if value is not None and isinstance(exc, CommitUnknown | StoreUnavailable):
+            exc.args = (f"{exc} The step's result is in this error's `value`.",)
         raise
 
 

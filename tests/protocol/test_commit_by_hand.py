@@ -247,3 +247,17 @@ def test_a_server_that_answers_in_the_end_gets_the_commit_once_more() -> None:
     assert hand.words[:2] == ["MULTI", "RPUSH"]
     settle(hand.throw(silent()), "2.t1", done(), token="3.t2")
     assert isinstance(hand.outcome, Committed), "and what became of that was asked as well"
+
+
+@pytest.mark.parametrize("value", ["paid", None])
+def test_an_error_speaks_of_a_result_only_where_it_carries_one(value: object) -> None:
+    hand = begin(fence(), value=value)
+    with pytest.raises(StoreUnavailable) as caught:
+        while True:
+            hand.throw(NotSent("refused"))
+    assert ("`value`" in str(caught.value)) is (value is not None)
+    hand = begin(fence(), value=value).throw(Lost("cut"))
+    with pytest.raises(CommitUnknown) as unknown:
+        while True:
+            hand.throw(Lost("cut"))
+    assert ("`value`" in str(unknown.value)) is (value is not None)
