@@ -186,7 +186,7 @@ class Attempt:
 
     # -- steps ----------------------------------------------------------------------------------------------------
 
-    def decide(self, call: Call, on_mismatch: OnMismatch | None) -> Done | None:
+    def decide(self, call: Call, on_mismatch: OnMismatch | None, function: str) -> Done | None:
         """The record to answer the call with; ``None``: execute it.
 
         Raises:
@@ -199,7 +199,7 @@ class Attempt:
             return call.mismatch
         if policy == "rerun":
             return None
-        raise step_mismatch(self.run_id, call, call.mismatch)
+        raise step_mismatch(self.run_id, call, call.mismatch, function)
 
     def fetch(self, done: Done) -> Protocol[bytes]:
         """The result bytes of a record, through the chain of codecs."""

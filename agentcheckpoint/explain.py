@@ -14,6 +14,15 @@ from agentcheckpoint.core.models import Done, Failure, Inputs
 from agentcheckpoint.errors import AgentCheckpointError, AgentCheckpointWarning, RunBusy, StepMismatch
 from agentcheckpoint.store.holder import Holder, describe
 
+_FUNCTION = (
+    "a key (Step(name, key=...)) if these are different steps; on_mismatch='rerun' to run it again; "
+    "on_mismatch='reuse' to take the recorded result; ignore=(...) for arguments that do not matter"
+)
+_MODEL_CALL = (
+    "a name or key (with ac.name('name', key=...):) if these are different calls; on_mismatch='rerun', there or in "
+    "ac.run(...), to buy it again; on_mismatch='reuse' to take the recorded answer"
+)
+
 E = TypeVar("E", bound=AgentCheckpointError)
 
 _NOT_THE_CALLERS = frozenset({"agentcheckpoint", "contextlib"})
@@ -30,7 +39,8 @@ def busy_error(run_id: str, holder: Holder | None, ttl: float) -> RunBusy:
     )
 
 
-def step_mismatch(run_id: str, call: Call, recorded: Done) -> StepMismatch:
+def step_mismatch(run_id: str, call: Call, recorded: Done, function: str) -> StepMismatch:
+    """The error for a call of ``function`` with other inputs than are recorded."""
     rows = difference(recorded.inputs, call.inputs)
     costs = [entry.cost for entry in answer_money(recorded)]
     stake = money(sum(c for c in costs if c is not None)) if costs and None not in costs else "an unknown sum"
@@ -38,9 +48,7 @@ def step_mismatch(run_id: str, call: Call, recorded: Done) -> StepMismatch:
     lines = "".join(f"\n  {name}: recorded {old}, came {new}" for name, old, new in rows)
     return StepMismatch(
         f"run {run_id!r}, step {call.slot!r}: it is recorded with other inputs than it is called with now.{lines}\n"
-        f"{paid}Choose: a key (Step(name, key=...)) if these are different steps; on_mismatch='rerun' to run it "
-        "again; on_mismatch='reuse' to take the recorded result; ignore=(...) for arguments that do not matter; or "
-        "another run id.",
+        f"{paid}Choose: {_MODEL_CALL if function.startswith('openai:') else _FUNCTION}; or another run id.",
         run_id=run_id,
         step=call.slot,
     )

@@ -117,7 +117,7 @@ def decide(site: Site) -> Course[Done | None]:
         while (under_way := attempt.journal.start(site.call)) is not None:
             yield Perform(_until_ended(under_way))
             attempt.check()
-        return attempt.decide(site.call, site.step.on_mismatch)
+        return attempt.decide(site.call, site.step.on_mismatch, site.name)
     except BaseException:
         attempt.journal.end(site.call)
         raise
