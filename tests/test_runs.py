@@ -30,6 +30,10 @@ from agentcheckpoint.store.loading import Loaded
         (ac.InvalidName, lambda url: ac.run("x" * 513, store=url)),
         (ac.InvalidName, lambda url: ac.run("r", store=url, namespace="No Spaces")),
         (ac.RunMisuse, lambda url: ac.run("r", store=url, lease=0)),
+        (ac.RunMisuse, lambda url: ac.run("r", store=url, lease=None)),  # type: ignore[arg-type]
+        (ac.RunMisuse, lambda url: ac.run("r", store=url, wait="1")),  # type: ignore[arg-type]
+        (ac.RunMisuse, lambda url: ac.run("r", store=url, wait=True)),
+        (ac.RunMisuse, lambda url: ac.agent(str).using(wait="1")),  # type: ignore[arg-type]
         (ac.RunMisuse, lambda url: ac.run("r", store=url, lease=float("nan"))),
         (ac.RunMisuse, lambda url: ac.run("r", store=url, wait=float("nan"))),
         (ac.RunMisuse, lambda url: ac.run("r", store=url, wait=-1)),
