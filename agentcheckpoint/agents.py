@@ -6,6 +6,7 @@ import asyncio
 import copy
 import functools
 import inspect
+import math
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack
@@ -19,11 +20,10 @@ from agentcheckpoint.core.ids import check_name
 from agentcheckpoint.core.models import Closed, Inputs, Opened
 from agentcheckpoint.errors import RunBusy, RunNotFound, StepMismatch
 from agentcheckpoint.explain import input_mismatch, placed
-from agentcheckpoint.opening import switched_off
-from agentcheckpoint.options import OnMismatch, check_policy
+from agentcheckpoint.options import OnMismatch, check_policy, check_seconds
 from agentcheckpoint.recipe import check_function, default_name, is_async, mark_async
 from agentcheckpoint.runs import Opener, open_run_for
-from agentcheckpoint.store.connect import Connectable, connect
+from agentcheckpoint.store.connect import Connectable, connect, switched_off
 from agentcheckpoint.store.effects import Protocol
 from agentcheckpoint.store.loading import Loaded
 from agentcheckpoint.store.reading import read_results, snapshot
@@ -89,6 +89,8 @@ class Agent(Generic[P, R]):
             wait: seconds to wait for another worker that is at the run, before ``RunBusy``. If it completes the run
                 meanwhile, its output is returned.
         """
+        if wait is not None:
+            check_seconds("wait", wait, 0, math.inf)
         other = copy.copy(self)
         other._store = self._store if store is None else store
         other._namespace = self._namespace if namespace is None else namespace

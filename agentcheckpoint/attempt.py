@@ -185,7 +185,7 @@ class Attempt:
 
     # -- steps ----------------------------------------------------------------------------------------------------
 
-    def decide(self, call: Call, on_mismatch: OnMismatch | None) -> Done | None:
+    def decide(self, call: Call, on_mismatch: OnMismatch | None, function: str) -> Done | None:
         """The record to answer the call with; ``None``: execute it.
 
         Raises:
@@ -198,7 +198,7 @@ class Attempt:
             return call.mismatch
         if policy == "rerun":
             return None
-        raise step_mismatch(self.run_id, call, call.mismatch)
+        raise step_mismatch(self.run_id, call, call.mismatch, function)
 
     def fetch(self, done: Done) -> Protocol[bytes]:
         """The result bytes of a record, through the chain of codecs."""
@@ -243,6 +243,9 @@ class Attempt:
         except (RunDeleted, CheckpointsLost, CheckpointCorrupt, CommitUnknown) as exc:
             if done is not None or not isinstance(exc, CommitUnknown):
                 self.broken = exc
+            raise
+        except GeneratorExit:  # given up: by one Ctrl-C too many, or with the loop
+            self.broken = CommitUnknown(f"a commit of step {call.slot!r} was given up while it was under way")
             raise
 
     def _commit(
@@ -305,11 +308,11 @@ class Attempt:
     def cost(self) -> ledger.CostReport:
         """What was spent on this run so far, by all its attempts, and what this attempt saved by replaying."""
         money, replayed = dict(self.money), tuple(self.replayed)  # other threads may be at them
-        bought = [money[entry.id].cost for done in replayed for entry in done.entries if entry.id in money]
-        priced = [cost for cost in bought if cost is not None]
+        spared = ledger.spared(replayed, tuple(self.journal.records.values()), money)
+        priced = [entry.cost for entry in spared if entry.cost is not None]
         return ledger.report(
             ledger.fold_entries(money.values(), dict(self.waste).values()),
             saved=sum(priced),
             replayed=len(replayed),
-            saved_unpriced=len(bought) - len(priced),
+            saved_unpriced=len(spared) - len(priced),
         )

@@ -11,6 +11,7 @@ from agentcheckpoint.core.codec import UNANNOTATED, result_type
 from agentcheckpoint.core.fingerprint import function_inputs
 from agentcheckpoint.core.journal import Scope
 from agentcheckpoint.errors import RunMisuse
+from agentcheckpoint.explain import placed
 from agentcheckpoint.flow import Course, Flow, Raised, Returned
 from agentcheckpoint.options import Step
 from agentcheckpoint.steps import Plan, decide, keep, note_failure, replay, scope_in
@@ -35,7 +36,8 @@ class Begun:
         self._began = 0
         self._inside: Token[Any] | None = None
         self._noted: BaseException | None = None
-        self._type = result_type(step.returns if returns is UNANNOTATED else returns)
+        with placed(attempt.run_id, step.name):
+            self._type = result_type(step.returns if returns is UNANNOTATED else returns)
 
     @property
     def value(self) -> object:
@@ -130,7 +132,7 @@ def save_flow(begun: Begun, value: object) -> Flow[object]:
             step=plan.slot,
             value=value,
         )
-    kept = yield from keep(plan, Returned(value), begun.ms(), None)
+    kept = yield from keep(plan, Returned(value), begun.ms(), ())
     if isinstance(kept, Raised):
         begun.note(kept.error)
         return kept

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agentcheckpoint.core.journal import Scope
 from agentcheckpoint.errors import NoActiveRunWarning
@@ -72,6 +72,20 @@ def leave(token: Token[Position | None]) -> None:
         _position.set(None)
 
 
+def call_inside(attempt: Attempt, scope: Scope, function: Callable[[], Any]) -> Any:
+    """Calls a function at a position; a coroutine runs there too."""
+    with at(attempt, scope):
+        value = function()
+    if hasattr(value, "__await__"):
+        return _await_inside(attempt, scope, value)
+    return value
+
+
+async def _await_inside(attempt: Attempt, scope: Scope, awaitable: Any) -> Any:
+    with at(attempt, scope):
+        return await awaitable
+
+
 def announce(attempt: Attempt) -> None:
     """The attempt is about to be opened in this process: until ``withdraw``, a lease of its is not a dead one's."""
     with _lock:
@@ -96,8 +110,11 @@ def released_here(holder: Holder) -> bool:
     return (holder.boot, holder.pidns, holder.pid) == (mine.boot, mine.pidns, mine.pid) and not is_open(holder.note)
 
 
-def warn_if_unrecorded(what: str, *, stacklevel: int = 3) -> None:
-    """Warns when runs are open in this process and the calling code is in none of them: it is not recorded."""
+def warn_if_unrecorded(what: str, *, stacklevel: int = 3) -> bool:
+    """Warns when runs are open in this process and the calling code is in none of them: it is not recorded.
+
+    Returns whether there are such runs.
+    """
     with _lock:
         names = sorted({attempt.run_id for attempt in _open.values() if attempt.open})
     if names:
@@ -107,3 +124,4 @@ def warn_if_unrecorded(what: str, *, stacklevel: int = 3) -> None:
             NoActiveRunWarning,
             stacklevel=stacklevel,
         )
+    return bool(names)

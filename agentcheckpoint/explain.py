@@ -7,19 +7,33 @@ import traceback
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from agentcheckpoint.core.fingerprint import difference
 from agentcheckpoint.core.journal import Call
-from agentcheckpoint.core.ledger import money
+from agentcheckpoint.core.ledger import answer_money, money
 from agentcheckpoint.core.models import Done, Failure, Inputs
 from agentcheckpoint.errors import (
+    AgentCheckpointError,
     AgentCheckpointWarning,
     CheckpointCorrupt,
     DurabilityWarning,
     RunBusy,
+    RunMisuse,
     StepMismatch,
 )
 from agentcheckpoint.store.holder import Holder, describe
+
+_FUNCTION = (
+    "a key (Step(name, key=...)) if these are different steps; on_mismatch='rerun' to run it again; "
+    "on_mismatch='reuse' to take the recorded result; ignore=(...) for arguments that do not matter"
+)
+_MODEL_CALL = (
+    "a name or key (with ac.name('name', key=...):) if these are different calls; on_mismatch='rerun', there or in "
+    "ac.run(...), to buy it again; on_mismatch='reuse' to take the recorded answer"
+)
+
+E = TypeVar("E", bound=AgentCheckpointError)
 
 _NOT_THE_CALLERS = frozenset({"agentcheckpoint", "contextlib"})
 
@@ -35,17 +49,16 @@ def busy_error(run_id: str, holder: Holder | None, ttl: float) -> RunBusy:
     )
 
 
-def step_mismatch(run_id: str, call: Call, recorded: Done) -> StepMismatch:
+def step_mismatch(run_id: str, call: Call, recorded: Done, function: str) -> StepMismatch:
+    """The error for a call of ``function`` with other inputs than are recorded."""
     rows = difference(recorded.inputs, call.inputs)
-    costs = [entry.cost for entry in recorded.entries]
+    costs = [entry.cost for entry in answer_money(recorded)]
     stake = money(sum(c for c in costs if c is not None)) if costs and None not in costs else "an unknown sum"
     paid = f"It cost {stake} when it was recorded. " if costs else ""
     lines = "".join(f"\n  {name}: recorded {old}, came {new}" for name, old, new in rows)
     return StepMismatch(
         f"run {run_id!r}, step {call.slot!r}: it is recorded with other inputs than it is called with now.{lines}\n"
-        f"{paid}Choose: a key (Step(name, key=...)) if these are different steps; on_mismatch='rerun' to run it "
-        "again; on_mismatch='reuse' to take the recorded result; ignore=(...) for arguments that do not matter; or "
-        "another run id.",
+        f"{paid}Choose: {_MODEL_CALL if function.startswith('openai:') else _FUNCTION}; or another run id.",
         run_id=run_id,
         step=call.slot,
     )
@@ -60,16 +73,22 @@ def input_mismatch(run_id: str, agent: str | None, recorded: Inputs, came: Input
     )
 
 
+def place(error: E, run_id: str, step: str | None = None) -> E:
+    """The error, which says now in which run and step it came up, if it did not. Without a step: in the output."""
+    if error.run_id is None:
+        where = f"step {step!r}" if step is not None else "its output"
+        error.args = (f"run {run_id!r}{f', {where}: ' if error.step is None else ', '}{error}",)
+        error.run_id, error.step = run_id, step
+    return error
+
+
 @contextmanager
 def placed(run_id: str, step: str | None = None) -> Generator[None]:
-    """A recorded result that cannot be read says whose it is."""
+    """What is refused inside says in which run and step."""
     try:
         yield
-    except CheckpointCorrupt as exc:
-        if exc.run_id is not None:
-            raise
-        what = f"step {step!r}" if step is not None else "its output"
-        raise CheckpointCorrupt(f"run {run_id!r}, {what}: {exc}", run_id=run_id, step=step) from exc.__cause__
+    except (CheckpointCorrupt, RunMisuse) as exc:
+        raise place(exc, run_id, step) from exc.__cause__
 
 
 def failure(error: BaseException) -> Failure:

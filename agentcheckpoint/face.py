@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from agentcheckpoint.attempt import Attempt
 from agentcheckpoint.core.codec import UNANNOTATED, result_type
+from agentcheckpoint.current import call_inside
 from agentcheckpoint.errors import ResultNotStorable
-from agentcheckpoint.steps import call_inside, scope_in
+from agentcheckpoint.steps import scope_in
 
 if TYPE_CHECKING:
     from agentcheckpoint.core.ledger import CostReport

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -26,11 +27,13 @@ ASYNC_IN_BLOCKING = "it is async. Open the run with `async with ac.run(...)` and
 class Invoke:
     """Call the user's function; on a loop, await what it returns if that is awaitable.
 
-    An ``optional`` one that would have to be awaited is left out where there is no loop.
+    An ``optional`` one that would have to be awaited is left out where there is no loop. ``inside`` makes what is
+    entered around the call and around what is awaited.
     """
 
     function: Callable[[], Any]
     optional: bool = False
+    inside: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,19 +102,22 @@ async def run_flow_async(store: Store, flow: Flow[R]) -> R:
 
 def _invoke(effect: Invoke) -> Returned | Raised:
     try:
-        value = effect.function()
+        with effect.inside():
+            value = effect.function()
     except BaseException as exc:
         return Raised(exc)
-    if not inspect.iscoroutine(value):
+    if not inspect.isawaitable(value):
         return Returned(value)
-    value.close()
+    if inspect.iscoroutine(value):
+        value.close()
     return Returned(None) if effect.optional else Raised(RunMisuse(ASYNC_IN_BLOCKING))
 
 
 async def _invoke_async(effect: Invoke) -> Returned | Raised:
     try:
-        value = effect.function()
-        return Returned(await value if inspect.isawaitable(value) else value)
+        with effect.inside():
+            value = effect.function()
+            return Returned(await value if inspect.isawaitable(value) else value)
     except BaseException as exc:
         return Raised(exc)
 

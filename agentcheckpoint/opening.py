@@ -9,20 +9,15 @@ from typing import cast
 
 from agentcheckpoint import current
 from agentcheckpoint.attempt import Attempt, new_id
-from agentcheckpoint.core.ledger import money
+from agentcheckpoint.core.ledger import answer_money, money
 from agentcheckpoint.core.models import Closed, Payload, RunState
-from agentcheckpoint.errors import RunDeleted, RunMisuse, Suspended, UnmetStepsWarning
+from agentcheckpoint.errors import CommitUnknown, RunDeleted, RunMisuse, Suspended, UnmetStepsWarning
 from agentcheckpoint.explain import failure, warn
 from agentcheckpoint.flow import Course, Flow, Perform, Raised
 from agentcheckpoint.renewal import keep_alive
 
 MENTIONED = 5
 """How many unmet steps a warning names."""
-
-
-def switched_off() -> bool:
-    """``AGENTCHECKPOINT=off``: the whole library is a pass-through."""
-    return os.environ.get("AGENTCHECKPOINT", "").strip().lower() in ("off", "0", "false", "no")
 
 
 def open_attempt(attempt: Attempt, wait: float) -> Flow[None]:
@@ -68,12 +63,13 @@ def close_attempt(attempt: Attempt, error: BaseException | None, output: bytes |
 
     Raises:
         LeaseLost, RunDeleted: the run is this worker's no more, whatever its code made of that.
+        CommitUnknown: the server had not said what became of a commit: it is not waited for again.
         StoreError: the end could not be stored, and nothing else was wrong.
     """
     forked = attempt.fence.pid != os.getpid()
     attempt.leaving = True
     try:
-        if forked or attempt.fence.heir is not None or isinstance(attempt.broken, RunDeleted):
+        if forked or attempt.fence.heir is not None or isinstance(attempt.broken, RunDeleted | CommitUnknown):
             if error is None:  # nothing is written of this end: the caller must not think so
                 attempt.check()
             return None
@@ -119,6 +115,7 @@ def _close(attempt: Attempt, error: BaseException | None, data: bytes | None) ->
         output=None if stored is None else Payload(size=len(stored), codec=attempt.chain.name),
         saved=report.saved,
         replayed=report.replayed,
+        saved_unpriced=report.saved_unpriced,
     )
     yield Perform(attempt.closing(closed, stored))
     if error is None:
@@ -129,7 +126,7 @@ def _warn_unmet(attempt: Attempt) -> None:
     unmet = attempt.journal.unmet()
     if not unmet:
         return
-    costs = [entry.cost for done in unmet for entry in done.entries if entry.cost is not None]
+    costs = [entry.cost for done in unmet for entry in answer_money(done) if entry.cost is not None]
     names = ", ".join(repr(done.slot) for done in unmet[:MENTIONED])
     more = f" and {len(unmet) - MENTIONED} more" if len(unmet) > MENTIONED else ""
     warn(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
@@ -68,6 +69,14 @@ def check_policy(policy: OnMismatch) -> OnMismatch:
     if policy not in get_args(OnMismatch):
         raise RunMisuse(f"on_mismatch={policy!r}: it is one of {', '.join(map(repr, get_args(OnMismatch)))}.")
     return policy
+
+
+def check_seconds(option: str, value: object, least: float, most: float) -> None:
+    """Raises ``RunMisuse`` if it is no number in this range; ``most`` may be infinite."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most:
+        return
+    allowed = f"{least:g} or more" if math.isinf(most) else f"{least:g} to {most:,}"
+    raise RunMisuse(f"{option}={value!r}: it is a number, {allowed} seconds.")
 
 
 def as_step(step: str | Step) -> Step:

@@ -17,9 +17,9 @@ from agentcheckpoint.core.models import StepKind
 from agentcheckpoint.core.roundtrip import name_of
 from agentcheckpoint.errors import NoActiveRunWarning, RunMisuse
 from agentcheckpoint.flow import run_flow, run_flow_async
-from agentcheckpoint.opening import switched_off
 from agentcheckpoint.options import OnMismatch, Step
 from agentcheckpoint.steps import plan_step, step_flow
+from agentcheckpoint.store.connect import switched_off
 
 _MARK: object = vars(asyncio.coroutines).get("_is_coroutine")
 """By this Python 3.11 knows a plain function that returns coroutines; later ones have a public way."""
@@ -85,7 +85,7 @@ class Recipe:
         return self.step if key is None else replace(self.step, key=key)
 
     def _warn(self) -> None:
-        if self._warned or switched_off():
+        if switched_off() or current.warn_if_unrecorded(f"A call of {name_of(self.fn)}", stacklevel=5) or self._warned:
             return
         self._warned = True
         warnings.warn(

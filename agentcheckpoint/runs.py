@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import inspect
+import math
 import uuid
 from collections.abc import Callable
 from contextvars import Token
@@ -19,10 +20,10 @@ from agentcheckpoint.core.models import Inputs, StepKind
 from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.face import RunBase, recorded_now, recorded_random, recorded_uuid
 from agentcheckpoint.flow import ASYNC_IN_BLOCKING, run_flow, run_flow_async
-from agentcheckpoint.opening import close_attempt, open_attempt, refuse_reuse, switched_off
-from agentcheckpoint.options import OnMismatch, Step, as_step, check_policy
+from agentcheckpoint.opening import close_attempt, open_attempt, refuse_reuse
+from agentcheckpoint.options import OnMismatch, Step, as_step, check_policy, check_seconds
 from agentcheckpoint.steps import plan_step, step_flow
-from agentcheckpoint.store.connect import Connectable, connect
+from agentcheckpoint.store.connect import Connectable, connect, switched_off
 
 if TYPE_CHECKING:
     from agentcheckpoint.aio import AsyncRun
@@ -232,10 +233,8 @@ def open_run_for(
     run_id = ids.check_run_id(id) if id is not None else f"run-{uuid.uuid4().hex[:12]}"
     ids.check_namespace(namespace)
     check_policy(on_mismatch)
-    if not MIN_LEASE <= lease <= MAX_LEASE:
-        raise RunMisuse(f"lease={lease!r}: it is {MIN_LEASE} to {MAX_LEASE:,} seconds.")
-    if not wait >= 0:
-        raise RunMisuse(f"wait={wait!r}: it is 0 or more seconds.")
+    check_seconds("lease", lease, MIN_LEASE, MAX_LEASE)
+    check_seconds("wait", wait, 0, math.inf)
     where = None if switched_off() else connect(store)
     attempt = Attempt(where, run_id, namespace, on_mismatch=on_mismatch, lease=lease, agent=agent, inputs=inputs)
     return Opener(attempt, wait)

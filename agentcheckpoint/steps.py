@@ -13,14 +13,14 @@ from agentcheckpoint.attempt import Attempt, new_id
 from agentcheckpoint.core.codec import UNANNOTATED, ResultType, annotation_of, result_type
 from agentcheckpoint.core.fingerprint import function_inputs
 from agentcheckpoint.core.journal import Call, Scope
-from agentcheckpoint.core.ledger import as_waste
+from agentcheckpoint.core.ledger import answer_money, as_waste, rolled_up
 from agentcheckpoint.core.models import Done, Failed, Inputs, Intent, LedgerEntry, Payload, StepKind, Usage
 from agentcheckpoint.core.pricing import priced
 from agentcheckpoint.core.roundtrip import name_of
 from agentcheckpoint.core.usage import Measured, usage_of
 from agentcheckpoint.errors import AgentCheckpointError, ResultNotStorable, RunMisuse, StepRejected
-from agentcheckpoint.explain import failure, placed
-from agentcheckpoint.flow import Course, Flow, Invoke, Perform, Raised, Returned
+from agentcheckpoint.explain import failure, place, placed
+from agentcheckpoint.flow import ASYNC_IN_BLOCKING, Course, Flow, Invoke, Perform, Raised, Returned
 from agentcheckpoint.options import Step
 from agentcheckpoint.store.commit import Change, Superseded
 from agentcheckpoint.store.effects import Await, Protocol
@@ -78,7 +78,8 @@ def plan_step(
             run_id=attempt.run_id,
             step=step.name,
         )
-    kind_of_result = result_type(annotation_of(fn) if step.returns is UNANNOTATED else step.returns)
+    with placed(attempt.run_id, step.name):
+        kind_of_result = result_type(annotation_of(fn) if step.returns is UNANNOTATED else step.returns)
     inputs = function_inputs(fn, args, kwargs, step.ignore)
     scope = scope_in(attempt)
     call = attempt.journal.call(scope, step.name, step.key, inputs)
@@ -114,7 +115,7 @@ def decide(site: Site) -> Course[Done | None]:
         while (under_way := attempt.journal.start(site.call)) is not None:
             yield Perform(_until_ended(under_way))
             attempt.check()
-        return attempt.decide(site.call, site.step.on_mismatch)
+        return attempt.decide(site.call, site.step.on_mismatch, site.name)
     except BaseException:
         attempt.journal.end(site.call)
         raise
@@ -152,40 +153,29 @@ def _execute(plan: Plan) -> Flow[Any]:
             )
             intent = Intent(id=new_id(), at=attempt.now_ms(), slot=plan.slot, entries=(bought,))
             yield Perform(attempt.commit(Change(intent), plan.call))
-        began = attempt.now_ms()
-        outcome = yield Invoke(functools.partial(call_inside, attempt, Scope(plan.slot), plan.function))
+        began, inside = attempt.now_ms(), Scope(plan.slot)
+        outcome = yield Invoke(plan.function, inside=functools.partial(current.at, attempt, inside))
         ms = attempt.now_ms() - began
+        entries = rolled_up(attempt.money, bought, ms) if bought is not None and inside.encloses else ()
         if isinstance(outcome, Raised):
-            yield from note_failure(plan, outcome.error, ms, ())
+            if isinstance(outcome.error, RunMisuse) and outcome.error.args == (ASYNC_IN_BLOCKING,):
+                place(outcome.error, attempt.run_id, plan.slot)
+            yield from note_failure(plan, outcome.error, ms, entries)
             return outcome
-        return (yield from keep(plan, outcome, ms, bought))
+        if bought is not None and not entries:
+            entries = (_paid(plan, bought, outcome.value, ms),)
+        return (yield from keep(plan, outcome, ms, entries))
     finally:
         journal.end(plan.call)
 
 
-def call_inside(attempt: Attempt, scope: Scope, function: Callable[[], Any]) -> Any:
-    """Calls a function at a position; a coroutine runs there too."""
-    with current.at(attempt, scope):
-        value = function()
-    if hasattr(value, "__await__"):
-        return _await_inside(attempt, scope, value)
-    return value
-
-
-async def _await_inside(attempt: Attempt, scope: Scope, awaitable: Any) -> Any:
-    with current.at(attempt, scope):
-        return await awaitable
-
-
-def keep(plan: Plan, outcome: Returned, ms: int, bought: LedgerEntry | None) -> Flow[Any]:
+def keep(plan: Plan, outcome: Returned, ms: int, entries: tuple[LedgerEntry, ...]) -> Flow[Any]:
     """Commits the result; what is refused or cannot be stored is booked as wasted, and its error carries it."""
-    entries = () if bought is None else (_paid(plan, bought, outcome.value, ms),)
     try:
         data, value = plan.type.encode(outcome.value)
     except ResultNotStorable as exc:
-        error = _placed(plan, exc)
-        yield from note_failure(plan, error, ms, entries)
-        return Raised(error)
+        yield from note_failure(plan, place(exc, plan.attempt.run_id, plan.slot), ms, entries)
+        return Raised(exc)
     refusal = _refusal(plan, value)
     if refusal is not None:
         yield from note_failure(plan, refusal, ms, entries)
@@ -203,6 +193,9 @@ def keep_result(
     """Commits a step's result bytes with its cost. Returns ``None``, or the bytes that an heir had recorded first."""
     attempt = plan.attempt
     entry_id = new_id()
+    if plan.call.mismatch is not None:  # on_mismatch="rerun": the answer that stood here counts no more
+        superseded = answer_money(plan.call.mismatch)
+        entries = (*as_waste(attempt.money.get(entry.id, entry) for entry in superseded), *entries)
     payload = attempt.chain.encode(data, attempt.where(plan.slot, entry_id))
     done = Done(
         id=entry_id,
@@ -283,12 +276,3 @@ def _refusal(plan: Plan, value: object) -> StepRejected | None:
         step=plan.slot,
         value=value,
     )
-
-
-def _placed(plan: Plan, exc: ResultNotStorable) -> ResultNotStorable:
-    run_id = plan.attempt.run_id
-    error = ResultNotStorable(
-        f"run {run_id!r}, step {plan.slot!r}: {exc}", path=exc.path, run_id=run_id, step=plan.slot, value=exc.value
-    )
-    error.__cause__ = exc.__cause__
-    return error

@@ -111,7 +111,12 @@ def _view(address: _Address, loaded: Loaded) -> RunView:
         namespace=address.namespace,
         state=loaded.meta["state"],
         attempt=int(loaded.meta["attempt"]),
-        cost=report(folded, saved=sum(end.saved for end in ends), replayed=sum(end.replayed for end in ends)),
+        cost=report(
+            folded,
+            saved=sum(end.saved for end in ends),
+            replayed=sum(end.replayed for end in ends),
+            saved_unpriced=sum(end.saved_unpriced for end in ends),
+        ),
         steps=tuple(step_rows(loaded.entries)),
         opened=tuple(entry for entry in loaded.entries if isinstance(entry, Opened)),
         entries=loaded.entries,

@@ -6,6 +6,7 @@ It needs $OPENAI_API_KEY; any server that speaks OpenAI's wire format will do ($
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ MODEL = os.environ.get("OPENAI_MODEL", "gpt-5-mini")
 
 
 def tools_for(folder: Path) -> dict[str, Any]:
-    """What the model may do with a folder of documents, and nothing outside of it. What comes back is bounded."""
+    """What the model may do with a folder of documents, each read once. What comes back is bounded, and from there."""
 
+    @cache
     def texts() -> dict[str, list[str]]:
         paths = [path for path in sorted(folder.rglob("*")) if path.suffix in (".md", ".rst", ".txt")]
         inside = [path for path in paths if path.is_file() and path.resolve().is_relative_to(folder.resolve())]
@@ -74,6 +76,8 @@ def research(run: ac.Run, client: OpenAI, tools: dict[str, Any], question: str) 
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit('usage: python research_agent.py FOLDER "QUESTION" RUN_ID')
     with ac.run(sys.argv[3]) as run:
         research(run, ac.wrap(OpenAI()), tools_for(Path(sys.argv[1])), sys.argv[2])
     print(f"\n{run.cost}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import inspect
 import threading
@@ -302,11 +303,23 @@ def test_a_thread_without_the_run_warns_and_one_that_is_bound_records(url: str) 
         thread.join()
 
     with ac.run("r") as run:
-        with pytest.warns(ac.NoActiveRunWarning, match=r"run\.bind"):
-            in_thread(ask)
+        for _ in range(2):  # each time: what is not recorded now is paid for again
+            with pytest.warns(ac.NoActiveRunWarning, match=r"'r' is open in this process.*run\.bind") as seen:
+                in_thread(ask)
+            assert len(seen) == 1
         in_thread(run.bind(ask))
     assert len(slots("r", url)) == 1
-    assert len(calls) == 2
+    assert len(calls) == 3
+
+
+def test_a_function_that_was_called_outside_of_runs_before_still_warns_where_one_is_open(url: str) -> None:
+    ask = ac.step(name="ask")(lambda: calls.append("ran"))
+    with pytest.warns(ac.NoActiveRunWarning):
+        ask()
+    with ac.run("r", store=url) as run, pytest.warns(ac.NoActiveRunWarning, match="'r' is open") as seen:
+        contextvars.Context().run(ask)
+    assert seen[0].filename == __file__
+    assert run.cost.attempts == 0
 
 
 def test_switched_off_nothing_is_recorded_and_nothing_is_said(monkeypatch: pytest.MonkeyPatch, url: str) -> None:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from agentcheckpoint import view
 from agentcheckpoint.cli.main import app
 from agentcheckpoint.demo import DemoFailed, play
-from agentcheckpoint.demo.documents import own_documents
+from agentcheckpoint.demo.documents import count_documents, own_documents
 from agentcheckpoint.demo.life import Life, live
 from agentcheckpoint.demo.loopback import loopback
 from agentcheckpoint.demo.points import Point, choose_points
@@ -113,7 +113,25 @@ def test_a_worker_that_dies_right_after_a_commit_loses_nothing(
 def test_a_kill_that_comes_too_late_is_said(home: Path, documents: Path) -> None:
     ran = demo(home, QUESTION, "--docs", documents, "--kill-after", 999, "--latency", 0, "-o", "json")
     assert ran.data["kills"] == 0 and ran.data["kills_asked"] == 1
-    assert "1 of 1 kills did not happen" in ran.err
+    assert "1 of 1 kills did not happen: the run ended first, after " in ran.err
+
+
+def test_a_pipe_is_told_of_the_progress_on_stderr_every_few_steps(home: Path, documents: Path) -> None:
+    ran = demo(home, QUESTION, "--docs", documents, "--kills", 0, "--latency", 0)
+    told = [line for line in ran.err.splitlines() if line.startswith("life 1 · ")]
+    assert [line.split(" · ")[1] for line in told][:2] == ["5 steps checkpointed", "10 steps checkpointed"]
+    assert not [line for line in ran.out.splitlines() if "checkpointed" in line]
+
+
+def test_only_documents_that_the_agent_will_read_are_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "inside.md").write_text("inside")
+    (folder / "code.py").write_text("no document")
+    (tmp_path / "outside.md").write_text("outside")
+    (folder / "link.md").symlink_to(tmp_path / "outside.md")
+    (folder / "twin.md").symlink_to(folder / "inside.md")
+    assert count_documents(folder) == 2
 
 
 def test_the_story_says_what_was_replayed_and_paid(home: Path, documents: Path) -> None:

@@ -332,6 +332,7 @@ def test_a_server_whose_directory_was_opened_to_others_is_not_joined(one_binary:
 
 def test_a_log_that_grew_is_set_aside_at_the_next_start(one_binary: str, home: Path) -> None:
     home.mkdir(mode=0o700)
+    (home / "lock").touch()
     (home / "log").write_bytes(b"x" * (embedded._LOG_BYTES + 1))
     ensure_server(home)
     assert (home / "log").stat().st_size < 100_000

@@ -49,7 +49,13 @@ def test_it_is_the_agent_of_the_demo_and_short() -> None:
     example = runpy.run_path(str(EXAMPLE))
     for function in (agent.tools_for, agent.research):
         assert inspect.getsource(example[function.__name__]) == inspect.getsource(function)
-    assert len(EXAMPLE.read_text().splitlines()) < 80
+    assert len(EXAMPLE.read_text().splitlines()) < 85
+
+
+def test_without_arguments_it_says_how_it_is_called() -> None:
+    ran = subprocess.run([sys.executable, str(EXAMPLE)], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr == 'usage: python research_agent.py FOLDER "QUESTION" RUN_ID\n'
 
 
 def test_it_is_killed_started_again_and_pays_for_no_stored_answer_again(home: Path, folder: Path) -> None:
@@ -126,6 +132,22 @@ def test_the_tools_list_search_and_read(use: Any) -> None:
     assert use("search_documents", words="CLOVER").startswith("bees.md:3: A bee dances")
     assert len(use("search_documents", words="bee that dances").splitlines()) == 1
     assert use("read_document", name="bees.md", line=3).startswith("A bee dances")
+
+
+def test_each_document_is_read_once(use: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    read_text = Path.read_text
+
+    def noted(path: Path, *args: Any) -> str:
+        read.append(path.name)
+        return read_text(path, *args)
+
+    monkeypatch.setattr(Path, "read_text", noted)
+    for _ in range(2):
+        use("list_documents")
+        use("search_documents", words="bee")
+        use("read_document", name="bees.md")
+    assert sorted(read) == ["bees.md", "hive.txt"]
 
 
 def test_the_tools_do_not_leave_their_folder(folder: Path, tmp_path: Path, use: Any) -> None:

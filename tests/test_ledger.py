@@ -125,6 +125,7 @@ def test_paid_and_wasted_are_kept_apart_and_unresolved_is_no_money() -> None:
     entries = [entry("a", "paid", 5), entry("b", "wasted", 3), entry("c", "unresolved", 9), entry("d", "wasted")]
     sums = report(entries)
     assert (sums.paid, sums.wasted, sums.spent, sums.unresolved, sums.unpriced) == (5, 3, 8, 1, 1)
+    assert sums.wasted_unpriced == 1
 
 
 def test_a_report_of_entries_in_the_order_of_their_log_counts_each_attempt_once() -> None:
@@ -157,6 +158,11 @@ def test_dollars_are_exact_decimals() -> None:
         (CostReport(paid=41 * MILL, unresolved=1), "spent $0.041 · 1 unresolved"),
         (CostReport(paid=41 * MILL, unpriced=2), "spent $0.041 · 2 unpriced"),
         (CostReport(unpriced=2), "spent unknown · 2 unpriced"),
+        (CostReport(unpriced=2, wasted_unpriced=1), "spent unknown (1 wasted) · 2 unpriced"),
+        (
+            CostReport(paid=41 * MILL, wasted=2 * MILL, unpriced=1, wasted_unpriced=1),
+            "spent $0.043 (wasted $0.002, 1 unpriced) · 1 unpriced",
+        ),
         (
             CostReport(paid=41 * MILL, wasted=2 * MILL, saved=37 * MILL, replayed=4, unresolved=1, unpriced=2),
             "spent $0.043 (wasted $0.002) · saved $0.037 (4 steps replayed) · 1 unresolved · 2 unpriced",

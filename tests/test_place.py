@@ -63,6 +63,37 @@ def test_a_directory_in_use_that_others_can_read_is_refused_and_left_as_it_is(tm
     assert mode(tmp_path) == 0o755
 
 
+@pytest.mark.parametrize("name", ["pid", "socket", "log", "lock"])
+def test_a_directory_with_files_of_something_else_is_refused_and_left_as_it_is(tmp_path: Path, name: str) -> None:
+    tmp_path.chmod(0o700)
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(InvalidStore, match="no state directory of agentcheckpoint's"):
+        prepare(tmp_path)
+    assert (tmp_path / name).read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("left", ["lock", "appendonlydir"])
+def test_a_directory_that_a_server_has_left_is_taken_again(tmp_path: Path, left: str) -> None:
+    tmp_path.chmod(0o700)
+    (tmp_path / "log").write_text("its log")
+    (tmp_path / left).touch() if left == "lock" else (tmp_path / left).mkdir()
+    assert prepare(tmp_path).home == tmp_path
+
+
+@pytest.mark.parametrize("kind", ["sticky", "home"])
+def test_a_directory_that_others_need_is_not_made_private(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    tmp_path.chmod(0o1777 if kind == "sticky" else 0o755)
+    before = mode(tmp_path)
+    if kind == "home":
+        monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(InvalidStore, match="open to other users"):
+        prepare(tmp_path)
+    assert mode(tmp_path) == before
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's directory")
 def test_a_directory_of_another_user_is_refused(tmp_path: Path) -> None:
     os.chown(tmp_path, 12345, 12345)

@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from counted import Counted
@@ -29,6 +30,10 @@ from agentcheckpoint.store.loading import Loaded
         (ac.InvalidName, lambda url: ac.run("x" * 513, store=url)),
         (ac.InvalidName, lambda url: ac.run("r", store=url, namespace="No Spaces")),
         (ac.RunMisuse, lambda url: ac.run("r", store=url, lease=0)),
+        (ac.RunMisuse, lambda url: ac.run("r", store=url, lease=None)),  # type: ignore[arg-type]
+        (ac.RunMisuse, lambda url: ac.run("r", store=url, wait="1")),  # type: ignore[arg-type]
+        (ac.RunMisuse, lambda url: ac.run("r", store=url, wait=True)),
+        (ac.RunMisuse, lambda url: ac.agent(str).using(wait="1")),  # type: ignore[arg-type]
         (ac.RunMisuse, lambda url: ac.run("r", store=url, lease=float("nan"))),
         (ac.RunMisuse, lambda url: ac.run("r", store=url, wait=float("nan"))),
         (ac.RunMisuse, lambda url: ac.run("r", store=url, wait=-1)),
@@ -211,6 +216,18 @@ def test_switched_off_everything_passes_through_without_a_store(monkeypatch: pyt
         assert run.finish(odd) is odd
     assert step.calls == 3
     assert str(run.cost) == "spent $0.00"
+
+
+def test_switched_off_a_store_connects_to_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AGENTCHECKPOINT", "off")
+    monkeypatch.setenv("AGENTCHECKPOINT_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("AGENTCHECKPOINT_URL", raising=False)
+    for store in (ac.connect("redis://nowhere.invalid:1"), ac.connect()):
+        with ac.run("r", store=store) as run:
+            assert run.step("s", lambda: 1) == 1
+    assert not (tmp_path / "home").exists()
+    with pytest.raises(ac.InvalidStore):
+        ac.connect("nonsense://")
 
 
 async def test_switched_off_async_runs_pass_through_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,3 +157,11 @@ def test_a_run_that_somebody_works_on_is_not_deleted(url: str) -> None:
 def test_a_run_that_is_not_there_cannot_be_deleted(url: str) -> None:
     with pytest.raises(ac.RunNotFound):
         ac.delete("r", store=url)
+
+
+def test_what_could_not_be_priced_is_no_saving_of_nothing(url: str) -> None:
+    for _ in range(2):
+        with ac.run("r", store=url) as run:
+            run.llm("ask", str)
+    assert str(run.cost) == "spent unknown · saved unknown (1 step replayed, 1 unpriced) · 1 unpriced"
+    assert str(ac.get("r", store=url).cost) == str(run.cost)

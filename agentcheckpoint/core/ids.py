@@ -6,6 +6,7 @@ import hashlib
 import re
 import reprlib
 import unicodedata
+from collections.abc import Container
 
 from agentcheckpoint.errors import InvalidName
 
@@ -127,6 +128,11 @@ def slot(scope: str, name: str, *, ordinal: int | None = None, key: str | None =
 def is_slot(text: str) -> bool:
     """Whether ``slot`` may have made this, as far as its form tells."""
     return _SLOT.fullmatch(text) is not None
+
+
+def is_inside(slot: str, slots: Container[str]) -> bool:
+    """Whether a slot lies inside one of these, at any depth."""
+    return any(slot[:i] in slots for i, char in enumerate(slot) if char == "/")
 
 
 def _text(what: str, text: object, most: int) -> str:

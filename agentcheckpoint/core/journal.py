@@ -23,6 +23,8 @@ class Scope:
 
     slot: str = ""
     groups: dict[str, _Group] = field(default_factory=dict["str", "_Group"])
+    encloses: bool = False
+    """A step was called in it."""
 
 
 @dataclass(eq=False, slots=True)
@@ -99,6 +101,7 @@ class Journal:
 
     def call(self, scope: Scope, name: str, key: str | None, inputs: Inputs) -> Call:
         """Takes the slot of a call that is being made now. What to do about it is known after ``start``."""
+        scope.encloses = True
         if key is not None:
             return Call(ids.slot(scope.slot, name, key=key), inputs)
         with self._lock:
@@ -239,10 +242,8 @@ class Journal:
     def unmet(self) -> list[Done]:
         """Recorded steps that this attempt has not met, and that do not lie inside one that it has."""
         with self._lock:
-            return [done for slot, done in self.records.items() if slot not in self._met and not self._inside_met(slot)]
-
-    def _inside_met(self, slot: str) -> bool:
-        return any(slot[:i] in self._met for i, char in enumerate(slot) if char == "/")
+            unmet = [done for slot, done in self.records.items() if slot not in self._met]
+            return [done for done in unmet if not ids.is_inside(done.slot, self._met)]
 
     def _put(self, done: Done) -> None:
         self.records[done.slot] = done

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import cast
 
-from agentcheckpoint.core.models import Bill, LedgerEntry, LogEntry, Usage
+from agentcheckpoint.core import ids
+from agentcheckpoint.core.models import Bill, Done, LedgerEntry, LogEntry, Usage
 from agentcheckpoint.core.usage import total_usage
 
 _BOUGHT: frozenset[Bill] = frozenset({"paid", "wasted"})
@@ -71,7 +72,8 @@ class CostReport:
         attempts: how many attempts there were in all.
         saved: nano-dollars that replays did not pay, as far as known.
         replayed: how many steps were replayed.
-        saved_unpriced: how many replayed steps have no known cost.
+        saved_unpriced: how many answers that were replayed have no known cost.
+        wasted_unpriced: how many wasted attempts have no known cost.
         usage: the tokens of the paid and wasted attempts, as far as they were measured.
     """
 
@@ -83,6 +85,7 @@ class CostReport:
     saved: int = 0
     replayed: int = 0
     saved_unpriced: int = 0
+    wasted_unpriced: int = 0
     usage: Usage = field(default_factory=Usage)
 
     @property
@@ -103,7 +106,10 @@ class CostReport:
     def __str__(self) -> str:
         parts = [f"spent {_known(self.spent, self.unpriced)}"]
         if self.wasted:
-            parts[0] += f" (wasted {money(self.wasted)})"
+            gaps = f", {self.wasted_unpriced} unpriced" if self.wasted_unpriced else ""
+            parts[0] += f" (wasted {money(self.wasted)}{gaps})"
+        elif self.wasted_unpriced:
+            parts[0] += f" ({self.wasted_unpriced} wasted)"
         if self.replayed or self.saved:
             steps = "1 step" if self.replayed == 1 else f"{self.replayed} steps"
             gaps = f", {self.saved_unpriced} unpriced" if self.saved_unpriced else ""
@@ -128,7 +134,7 @@ def report(
         entries: what ``fold_entries`` returned, or entries in the order of their log, which are folded first.
         saved: nano-dollars that replays did not pay.
         replayed: how many steps were replayed.
-        saved_unpriced: how many of these have no known cost.
+        saved_unpriced: how many answers that were replayed have no known cost.
     """
     given = cast(Mapping[str, LedgerEntry], entries).values() if isinstance(entries, Mapping) else entries
     folded = list(fold_entries(given).values())
@@ -142,6 +148,7 @@ def report(
         saved=saved,
         replayed=replayed,
         saved_unpriced=saved_unpriced,
+        wasted_unpriced=sum(entry.bill == "wasted" and entry.cost is None for entry in bought),
         usage=total_usage(entry.usage for entry in bought if entry.usage is not None),
     )
 
@@ -189,6 +196,43 @@ def growth(known: Mapping[str, LedgerEntry], entries: Iterable[LedgerEntry]) -> 
     before = totals(known[entry.id] for entry in fresh if entry.id in known)
     after = totals(fresh)
     return {name: after[name] - before[name] for name in after if after[name] != before[name]}
+
+
+def rolled_up(money: Mapping[str, LedgerEntry], outer: LedgerEntry, ms: int) -> tuple[LedgerEntry, ...]:
+    """Books a paid step that encloses paid calls as not billed: only attempts carry money, and these are inside it.
+
+    Args:
+        money: what is known of each attempt of the run.
+        outer: the step's own attempt, as its intent has it.
+        ms: how long it took, milliseconds.
+
+    Returns:
+        The step's attempt, and those before it that ended without a word; nothing if it encloses no money.
+    """
+    known, inside = list(money.values()), f"{outer.slot}/"
+    if not any(entry.slot.startswith(inside) and entry.bill != "not_billed" for entry in known):
+        return ()
+    silent = [entry for entry in known if entry.slot == outer.slot and not _settled(entry) and entry.id != outer.id]
+    why = {"bill": "not_billed", "price": "the calls inside it carry the money"}
+    return *(entry.model_copy(update=why) for entry in silent), outer.model_copy(update={**why, "ms": ms})
+
+
+def answer_money(done: Done) -> tuple[LedgerEntry, ...]:
+    """The attempts that bought the recorded answer; its record may settle others besides."""
+    return tuple(entry for entry in done.entries if entry.bill == "paid")
+
+
+def spared(replayed: Sequence[Done], records: Iterable[Done], money: Mapping[str, LedgerEntry]) -> list[LedgerEntry]:
+    """The attempts that replays did not have to make again: those of the replayed steps, and of all inside them.
+
+    Args:
+        replayed: the records that answered calls, each as often as it did.
+        records: what is recorded of the run.
+        money: what is known of each attempt.
+    """
+    slots, seen = {done.slot for done in replayed}, {done.id for done in replayed}
+    inside = [done for done in records if done.id not in seen and ids.is_inside(done.slot, slots)]
+    return [money.get(entry.id, entry) for done in (*replayed, *inside) for entry in answer_money(done)]
 
 
 def as_waste(entries: Iterable[LedgerEntry]) -> list[LedgerEntry]:

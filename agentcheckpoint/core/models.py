@@ -198,6 +198,7 @@ class Closed(Logged):
     saved: Sum = 0
     """Nano-dollars that this attempt did not pay, since it replayed."""
     replayed: Natural = 0
+    saved_unpriced: Natural = 0
     entries: tuple[LedgerEntry, ...] = ()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ MODEL = os.environ.get("OPENAI_MODEL", "gpt-5-mini")
 
 
 def tools_for(folder: Path) -> dict[str, Any]:
-    """What the model may do with a folder of documents, and nothing outside of it. What comes back is bounded."""
+    """What the model may do with a folder of documents, each read once. What comes back is bounded, and from there."""
 
+    @cache
     def texts() -> dict[str, list[str]]:
         paths = [path for path in sorted(folder.rglob("*")) if path.suffix in (".md", ".rst", ".txt")]
         inside = [path for path in paths if path.is_file() and path.resolve().is_relative_to(folder.resolve())]

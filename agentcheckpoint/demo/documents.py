@@ -33,4 +33,5 @@ def own_documents(into: Path) -> Path:
 
 def count_documents(folder: Path) -> int:
     """How many documents the agent will find in a folder."""
-    return sum(path.suffix in (".md", ".rst", ".txt") and path.is_file() for path in folder.rglob("*"))
+    paths = (path for path in folder.rglob("*") if path.suffix in (".md", ".rst", ".txt"))
+    return sum(path.is_file() and path.resolve().is_relative_to(folder.resolve()) for path in paths)

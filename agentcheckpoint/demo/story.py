@@ -11,10 +11,12 @@ from agentcheckpoint.demo.play import Chapter, Outcome
 from agentcheckpoint.show.text import plain
 
 _COLUMN = 44
+_EVERY = 5
+"""Steps for each line of progress where no line can stand still."""
 
 
 class Story:
-    """Tells on a console how the demo goes, with a line of progress below where the console can show one.
+    """Tells on a console how the demo goes, with a line of progress below, or one every few steps in a pipe.
 
     Args:
         console: where to; all that comes from documents is escaped.
@@ -23,6 +25,7 @@ class Story:
 
     def __init__(self, console: Console, progress: Console) -> None:
         self._console = console
+        self._progress = progress
         self._status = progress.status("starting")
         self._said = ""
 
@@ -53,7 +56,10 @@ class Story:
         self._said = ""
         name = f"life {number}" if number else "timing"
         doing = plain(life.last.get("slot") or event["event"])
-        self._status.update(Text(f"{name} · {_steps(life.done)} checkpointed · {doing}"))
+        line = f"{name} · {_steps(life.done)} checkpointed · {doing}"
+        self._status.update(Text(line))
+        if not self._progress.is_terminal and event.get("kind") == "done" and life.done % _EVERY == 0:
+            self._progress.print(Text(line, "dim"), soft_wrap=True)
 
     def lived(self, number: int, chapter: Chapter) -> None:
         life = chapter.life
@@ -74,7 +80,9 @@ class Story:
         accounts = outcome.accounts
         if outcome.kills < outcome.asked:
             missed = outcome.asked - outcome.kills
-            self._say((f"{missed} of {outcome.asked} kills did not happen: the run ended first", "yellow"))
+            commits = outcome.chapters[-1].life.commits
+            why = f"the run ended first, after {commits} commits in its last life"
+            self._say((f"{missed} of {outcome.asked} kills did not happen: {why}", "yellow"))
         self._console.print()
         self._say((plain(outcome.answer), ""))
         self._console.print()

@@ -17,6 +17,7 @@ from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.flow import Flow, Perform, run_flow
 from agentcheckpoint.options import OnMismatch, Step
 from agentcheckpoint.store.commit import Change
+from agentcheckpoint.store.connect import switched_off
 
 _named: ContextVar[list[Step] | None] = ContextVar("agentcheckpoint_name", default=None)
 
@@ -47,6 +48,7 @@ def reject(answer: object, why: str) -> None:
     """Refuses a recorded answer: it is booked as wasted, and its step is open again, in one commit.
 
     Call it where the answer turns out to be no good; the next call, in this attempt or a later one, buys another.
+    With ``AGENTCHECKPOINT=off`` nothing is recorded, and it does nothing.
 
     Args:
         answer: what the SDK returned, or the answer's id; for an answer without any, its step's slot.
@@ -58,6 +60,8 @@ def reject(answer: object, why: str) -> None:
         StoreError: the refusal could not be stored.
     """
     here = current.position()
+    if switched_off():
+        return
     found = None if here is None else next(filter(None, map(here.attempt.answers.get, _names_of(answer))), None)
     if here is None or found is None or here.attempt.store is None:
         if here is not None:

@@ -28,10 +28,8 @@ from agentcheckpoint.store.loading import (
     parse_load,
     parse_meta,
 )
+from agentcheckpoint.store.patience import Patience
 from agentcheckpoint.store.refusals import NotNow, nothing_applied, raise_refusal, telling
-
-PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
-"""Seconds between tries while the server cannot be reached or answers nothing: the tries are bounded."""
 
 _NEVER = -1
 """What ``PTTL`` says of a key that does not expire."""
@@ -102,33 +100,36 @@ def open_run(fence: Fence, new_token: Callable[[int], str], opening: Opening) ->
         RunDeleted, CheckpointsLost, CheckpointCorrupt, SchemaTooNew, StoreRefused, StoreUnavailable.
     """
     fence.bind()
-    outcome = yield from _take(fence, new_token, opening)
+    outcome = yield from _take(fence, new_token, opening, Patience())
     assert isinstance(outcome, Taken | Busy)
     return outcome
 
 
-def settle(fence: Fence, new_token: Callable[[int], str]) -> Protocol[Taken | Foreign | Gone]:
+def settle(
+    fence: Fence, new_token: Callable[[int], str], patience: Patience | None = None
+) -> Protocol[Taken | Foreign | Gone]:
     """Claims the run again for the worker that has it: what its earlier packets did is then known for good."""
-    outcome = yield from _take(fence, new_token, None)
+    outcome = yield from _take(fence, new_token, None, patience or Patience())
     assert not isinstance(outcome, Busy)
     return outcome
 
 
 def _take(
-    fence: Fence, new_token: Callable[[int], str], opening: Opening | None
+    fence: Fence, new_token: Callable[[int], str], opening: Opening | None, patience: Patience
 ) -> Protocol[Taken | Busy | Foreign | Gone]:
     trouble: Exception = NotNow("it kept changing hands")
     doubt = False
-    for patience, pause in enumerate(PAUSES, start=1):
+    for times, pause in patience.tries():
         try:
-            look = yield from _look(fence, opening, patience)
+            look = yield from _look(fence, opening, times)
             stop = _refuse(fence, look, opening)
             if stop is not None:
                 return stop
             token = new_token(epoch_of(look.head or "") + 1)
-            outcome = yield from _claim(fence, token, look, opening, patience)
+            outcome = yield from _claim(fence, token, look, opening, times)
         except (NotSent, Lost, NotNow) as exc:
             trouble = exc
+            patience.note(exc)
             doubt = doubt or isinstance(exc, _InDoubt)
             yield Pause(pause)
             continue
@@ -142,13 +143,16 @@ def _take(
         # nil: somebody changed head or lease meanwhile; look again
     if doubt:
         raise CommitUnknown(
-            f"run {fence.run_id!r}: the server went away while the run was being claimed, and {len(PAUSES)} tries "
-            f"did not settle it ({trouble}). Nothing is lost: open the run again when the server is back.",
+            f"run {fence.run_id!r}: the server went away while the run was being claimed, and that could not "
+            f"be settled ({trouble}). Nothing is lost: open the run again when the server is back.",
             run_id=fence.run_id,
         )
+    advice = (
+        " Nothing was paid and nothing was written by this attempt to open it. Is the server up, and is the URL right?"
+    )
     raise StoreUnavailable(
-        f"run {fence.run_id!r}: the store could not be asked for it in {len(PAUSES)} tries: {trouble}. Nothing was "
-        "paid and nothing was written by this attempt to open it. Is the server up, and is the URL right?",
+        f"run {fence.run_id!r}: the store could not be asked for it in several tries: {trouble}."
+        f"{advice if opening is not None else ''}",
         run_id=fence.run_id,
     )
 
@@ -162,7 +166,7 @@ def _claim(
     try:
         replies = yield Packet(commands, held=True, patience=patience)
     except Lost as exc:
-        raise _InDoubt(str(exc)) from exc
+        raise _InDoubt(str(exc), timed_out=exc.timed_out) from exc
     if isinstance(replies[-1], Refusal) and not nothing_applied(replies):
         raise _InDoubt(str(telling(replies)))
     _raise_if_refused(fence, commands, replies)

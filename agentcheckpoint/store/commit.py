@@ -18,7 +18,7 @@ from agentcheckpoint.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from agentcheckpoint.store.claim import PAUSES, Foreign, Gone, give_back, settle
+from agentcheckpoint.store.claim import Foreign, Gone, give_back, settle
 from agentcheckpoint.store.effects import (
     Await,
     Command,
@@ -33,6 +33,7 @@ from agentcheckpoint.store.effects import (
 )
 from agentcheckpoint.store.fence import Fence, Sent
 from agentcheckpoint.store.loading import Loaded
+from agentcheckpoint.store.patience import Patience
 from agentcheckpoint.store.reading import read_results, snapshot, was_deleted
 from agentcheckpoint.store.refusals import PASSING, NotNow, refusal_error, telling
 from agentcheckpoint.store.upkeep import sweep
@@ -81,6 +82,7 @@ class _Job:
     new_token: Callable[[int], str]
     step: str | None
     same: Callable[[Done], bool] | None
+    patience: Patience = field(default_factory=Patience)
 
 
 def commit_commands(fence: Fence, token: str, change: Change, line: str) -> tuple[Command, ...]:
@@ -129,13 +131,15 @@ def commit(
         return (yield from _commit(_Job(fence, change, line, new_token, step, same)))
     except AgentCheckpointError as exc:
         exc.run_id, exc.step, exc.value = fence.run_id, step, value
+        if value is not None and isinstance(exc, CommitUnknown | StoreUnavailable):
+            exc.args = (f"{exc} The step's result is in this error's `value`.",)
         raise
 
 
 def _commit(job: _Job) -> Protocol[Committed | Superseded]:
     fence, entry_id = job.fence, job.change.entry.id
     trouble: Exception | None = None
-    for patience, pause in enumerate(PAUSES, start=1):
+    for times, pause in job.patience.tries():
         while (settling := fence.settlement()) is not None:
             try:
                 yield Await(settling)
@@ -146,9 +150,10 @@ def _commit(job: _Job) -> Protocol[Committed | Superseded]:
             return (yield from _look_at_heir(job, fence.heir, doubt=False))
         sent = fence.send(result=job.change.result is not None)
         try:
-            verdict, outcome = yield from _send(job, sent, patience)
+            verdict, outcome = yield from _send(job, sent, times)
         except (NotSent, NotNow) as exc:
             trouble = exc
+            job.patience.note(exc)
             yield Pause(pause)
             continue
         if verdict == "committed":
@@ -166,11 +171,12 @@ def _commit(job: _Job) -> Protocol[Committed | Superseded]:
         found = yield from _settle(job, token, doubt=unjudged or verdict == "unknown")
         if found is not None:
             return found
+        job.patience.answered()
         trouble = NotNow("each time it was found not to be applied")
     raise unavailable_error(fence, job.step, trouble)
 
 
-def _send(job: _Job, sent: Sent, patience: int) -> Protocol[tuple[Verdict, Sequence[Reply]]]:
+def _send(job: _Job, sent: Sent, times: int) -> Protocol[tuple[Verdict, Sequence[Reply]]]:
     """The verdict, and EXEC's replies if it came to that.
 
     Raises:
@@ -179,11 +185,12 @@ def _send(job: _Job, sent: Sent, patience: int) -> Protocol[tuple[Verdict, Seque
     """
     fence = job.fence
     try:
-        replies = yield Packet(commit_commands(fence, sent.token, job.change, job.line), patience=patience)
+        replies = yield Packet(commit_commands(fence, sent.token, job.change, job.line), patience=times)
     except (NotSent, StoreRefused):
         fence.withdraw(sent)
         raise
-    except Lost:
+    except Lost as exc:
+        job.patience.note(exc)
         return "unknown", ()
     verdict = judge(fence, sent.token, replies)
     if verdict == "refused":
@@ -210,7 +217,7 @@ def _settle(job: _Job, token: str, *, doubt: bool) -> Protocol[Committed | Super
             continue
         error: Exception | None = None
         try:
-            outcome = yield from settle(fence, job.new_token)
+            outcome = yield from settle(fence, job.new_token, job.patience)
         except (CommitUnknown, StoreUnavailable, StoreRefused) as exc:
             error = exc
             raise unsettled_error(fence, job.step, exc, doubt=doubt) from exc
@@ -253,12 +260,12 @@ def _look_at_heir(job: _Job, heir: str, *, doubt: bool) -> Protocol[Committed | 
     fence.heir = heir
     outcome: Committed | Superseded | None = None
     try:
-        loaded = yield from snapshot(fence)
+        loaded = yield from snapshot(fence, job.patience)
         doubt = False
         if job.change.entry.id in loaded.ids:
             outcome = Committed()
         elif (theirs := _same_step(loaded, job.same)) is not None:
-            results = yield from read_results(fence, loaded.token, (theirs.id,))
+            results = yield from read_results(fence, loaded.token, (theirs.id,), job.patience)
             outcome = Superseded(theirs, results[theirs.id])
     except RunNotFound:
         raise (yield from _gone(job)) from None
@@ -284,7 +291,7 @@ def _gone(job: _Job) -> Protocol[AgentCheckpointError]:
     """The error for a run that has no head: it was deleted, or the store has lost it."""
     fence = job.fence
     try:
-        deleted = yield from was_deleted(fence)
+        deleted = yield from was_deleted(fence, job.patience)
     except (StoreUnavailable, StoreRefused) as exc:
         return unsettled_error(fence, job.step, exc, doubt=True)
     if deleted:

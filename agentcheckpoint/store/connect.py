@@ -41,6 +41,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_lock)
 
 
+def switched_off() -> bool:
+    """``AGENTCHECKPOINT=off``: the whole library is a pass-through."""
+    return os.environ.get("AGENTCHECKPOINT", "").strip().lower() in ("off", "0", "false", "no")
+
+
 def connect(target: Connectable = None, *, allow_eviction: bool = False) -> Store:
     """A store to keep runs in.
 
@@ -52,7 +57,7 @@ def connect(target: Connectable = None, *, allow_eviction: bool = False) -> Stor
         allow_eviction: use a server that may throw checkpoints away, which is otherwise refused.
 
     Returns:
-        The store; the same for the same target.
+        The store; the same for the same target. With ``AGENTCHECKPOINT=off`` nothing is connected or started.
 
     Raises:
         InvalidStore: the target is none of these.
@@ -68,6 +73,8 @@ def connect(target: Connectable = None, *, allow_eviction: bool = False) -> Stor
     if target is None:
         target = os.environ.get("AGENTCHECKPOINT_URL") or _embedded_url()
     dial = None if isinstance(target, str) else dial_client(target)
+    if switched_off():
+        return Store(dial or dial_url(str(target)))
     with _lock:
         stores = _by_url.setdefault(target, {}) if isinstance(target, str) else _by_client.setdefault(target, {})
         if allow_eviction not in stores:
@@ -76,9 +83,9 @@ def connect(target: Connectable = None, *, allow_eviction: bool = False) -> Stor
 
 
 def _embedded_url() -> str:
-    from agentcheckpoint.store.embedded import ensure_server
+    from agentcheckpoint.store.embedded import ensure_server, socket_url, state_directory
 
-    return ensure_server().url
+    return socket_url(state_directory() / "socket") if switched_off() else ensure_server().url
 
 
 def _open(dial: Dial, allow_eviction: bool) -> Store:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from typing import Any, cast
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit, urlunsplit
 
 import redis
 import redis.asyncio as aioredis
@@ -79,7 +79,11 @@ def dial_url(url: str) -> Dial:
         InvalidStore: it is none of these, or cannot be parsed.
         NotInstalled: ``memory://`` without fakeredis.
     """
-    scheme = urlsplit(url).scheme
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise InvalidStore(f"{masked(url)} is not a store.") from None
+    scheme = parts.scheme
     if scheme == "memory":
         from agentcheckpoint.store.memory import dial_memory
 
@@ -92,8 +96,22 @@ def dial_url(url: str) -> Dial:
     try:
         pool: Any = cast(Any, redis.ConnectionPool).from_url(url)
     except ValueError as exc:
-        raise InvalidStore(f"{masked(url)!r} is not a usable URL: {exc}.") from None
+        why = "what is secret in it must be percent-encoded" if _is_torn(parts) else exc
+        raise InvalidStore(f"{masked(url)!r} is not a usable URL: {why}.") from None
+    _check_parts(url, parts, pool)
     return _from_pool(pool, masked(url))
+
+
+def _check_parts(url: str, parts: SplitResult, pool: Any) -> None:
+    """Refuses what redis-py drops without a word."""
+    database = unquote(parts.path).removeprefix("/")
+    if parts.scheme != "unix" and database and not (database.isascii() and database.isdigit()):
+        raise InvalidStore(f"{masked(url)!r} is not a usable URL: {database!r} is no number of a database.")
+    known = _parameters(pool.connection_class) | {"max_connections", "timeout"}
+    if strange := sorted({_option(pair) for pair in parts.query.split("&") if pair} - known):
+        raise InvalidStore(
+            f"{masked(url)!r} is not a usable URL: redis-py has no option {', '.join(map(repr, strange))} for it."
+        )
 
 
 def dial_client(client: object) -> Dial:
@@ -106,8 +124,9 @@ def dial_client(client: object) -> Dial:
     if isinstance(client, redis.Redis | aioredis.Redis):
         pool = client.connection_pool
     if pool is None or "Sentinel" in type(pool).__name__:
+        given = type(client if pool is None else pool)
         raise InvalidStore(
-            f"{type(client).__module__}.{type(client).__qualname__} is not a store: give a URL, a redis.Redis, a "
+            f"{given.__module__}.{given.__qualname__} is not a store: give a URL, a redis.Redis, a "
             "redis.asyncio.Redis, or a connection pool of these. Cluster and Sentinel are not supported yet."
         )
     where = pool.connection_kwargs
@@ -132,8 +151,7 @@ def _from_pool(pool: Any, name: str) -> Dial:
 
 def _known(settings: Mapping[str, Any], twin: type[Any]) -> dict[str, Any]:
     """Without the TLS settings that the twin does not know and that ask for nothing; one that does is not dropped."""
-    made = [vars(base)["__init__"] for base in twin.__mro__ if "__init__" in vars(base)]
-    names = {name for init in made for name in inspect.signature(init).parameters}
+    names = _parameters(twin)
     strange = {name for name in settings if name.startswith("ssl_") and name not in names}
     if asked := sorted(name for name in strange if settings[name]):
         raise InvalidStore(
@@ -143,13 +161,38 @@ def _known(settings: Mapping[str, Any], twin: type[Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in strange}
 
 
+def _parameters(kind: type[Any]) -> set[str]:
+    """The settings that a connection class takes."""
+    made = [vars(base)["__init__"] for base in kind.__mro__ if "__init__" in vars(base)]
+    return {name for init in made for name in inspect.signature(init).parameters} - {"self", "args", "kwargs"}
+
+
 def masked(url: str) -> str:
-    """The URL without its password."""
+    """The URL without its secrets: a password, or who logs in by the query."""
     try:
         parts = urlsplit(url)
     except ValueError:
         return "(a URL that cannot be parsed)"
-    if parts.password is None:
+    if _is_torn(parts):
+        return f"{parts.scheme}://***@{url.rpartition('@')[2]}"
+    netloc, query = parts.netloc, "&".join(map(_masked_option, parts.query.split("&")))
+    if parts.password is not None:
+        user, _, host = netloc.rpartition("@")
+        netloc = f"{user.partition(':')[0]}:***@{host}"
+    if (netloc, query) == (parts.netloc, parts.query):
         return url
-    user, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}"))
+    return urlunsplit(parts._replace(netloc=netloc, query=query))
+
+
+def _is_torn(parts: SplitResult) -> bool:
+    """Whether a ``/``, ``?`` or ``#`` in a password may have ended the host's part too soon."""
+    return "@" not in parts.netloc and "@" in f"{parts.path}{parts.query}{parts.fragment}" and ":" in parts.netloc
+
+
+def _option(pair: str) -> str:
+    return unquote_plus(pair.partition("=")[0])
+
+
+def _masked_option(pair: str) -> str:
+    name = _option(pair)
+    return f"{name}=***" if "password" in name or name == "username" else pair

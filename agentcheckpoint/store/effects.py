@@ -71,9 +71,19 @@ def executed(replies: Sequence[Reply]) -> Sequence[Reply] | None:
     return cast("Sequence[Reply]", replies[-1]) if isinstance(replies[-1], list) else None
 
 
-class NotSent(Exception):
+class _Trouble(Exception):
+    """Attributes:
+    timed_out: the time-out of the packet ran out, so that it was waited for.
+    """
+
+    def __init__(self, message: str = "", *, timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.timed_out = timed_out
+
+
+class NotSent(_Trouble):
     """The packet did not leave: no connection could be made, so nothing was applied."""
 
 
-class Lost(Exception):
+class Lost(_Trouble):
     """The packet left, and its replies did not all come back: applied or not, nobody here knows."""

@@ -31,6 +31,7 @@ __all__ = [
     "ensure_server",
     "ephemeral_reason",
     "server_status",
+    "socket_url",
     "state_directory",
     "stop_server",
 ]
@@ -64,7 +65,12 @@ class EmbeddedServer:
     @property
     def url(self) -> str:
         """What redis-py connects to."""
-        return f"unix://{quote(str(self.socket))}"
+        return socket_url(self.socket)
+
+
+def socket_url(socket: Path) -> str:
+    """The URL of a server that listens on a Unix socket."""
+    return f"unix://{quote(str(socket))}"
 
 
 def ensure_server(home: Path | None = None) -> EmbeddedServer:

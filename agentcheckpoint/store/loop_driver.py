@@ -174,7 +174,12 @@ def _fail(parcels: list[_Parcel], exc: Exception) -> None:
     """Each caller is told by an exception of its own: it is thrown into his generator, which may add to it."""
     for parcel in parcels:
         if not parcel.answer.done():
-            told = type(exc) if isinstance(exc, NotSent | StoreRefused) else Lost
-            trouble = told(str(exc) if told is not Lost or isinstance(exc, Lost) else f"{type(exc).__name__}: {exc}")
+            trouble: Exception
+            if isinstance(exc, NotSent | Lost):
+                trouble = type(exc)(str(exc), timed_out=exc.timed_out)
+            elif isinstance(exc, StoreRefused):
+                trouble = StoreRefused(str(exc))
+            else:
+                trouble = Lost(f"{type(exc).__name__}: {exc}")
             trouble.__cause__ = exc
             parcel.answer.set_exception(trouble)

@@ -19,6 +19,8 @@ _LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 """Bytes of a socket's path: the kernel's ``sun_path``, less the NUL at its end."""
 _SHORT = Path("/tmp")
 """Fixed, not ``$TMPDIR``: processes of other environments must find the same socket."""
+_DATA = "appendonlydir"
+"""What servers call the directory of their log, if nobody says otherwise."""
 _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 _LAYERED = frozenset({"overlay", "aufs", "fuse.fuse-overlayfs"})
 
@@ -69,9 +71,15 @@ def prepare(home: Path) -> Place:
     """Make the directories of a server, private to this user, or check those that are there.
 
     Raises:
-        InvalidStore: a directory cannot be made, is somebody else's, or is open to others and holds files.
+        InvalidStore: a directory cannot be made, is somebody else's, is open to others and holds files or is used by
+            all, or holds files of something else.
     """
     _make_private(home)
+    if not _is_ours(home):
+        raise InvalidStore(
+            f"{home} holds files and is no state directory of agentcheckpoint's: a server there could overwrite them. "
+            f"Set ${HOME_VARIABLE} to a directory of its own, such as {home / 'agentcheckpoint'}."
+        )
     place = _place(home)
     _make_private(place.socket.parent)
     return place
@@ -184,7 +192,7 @@ def _make_private(directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if _open_to_others(directory):
             # A directory that was made by hand for this, say; one in use stays as it is.
-            if any(directory.iterdir()):
+            if any(directory.iterdir()) or _is_for_all(directory):
                 raise _too_open(directory)
             directory.chmod(0o700)
     except OSError as error:
@@ -192,6 +200,22 @@ def _make_private(directory: Path) -> None:
             f"{directory} cannot be used for checkpoints ({error}). Set ${HOME_VARIABLE} to a directory that this user "
             "can write to, or $AGENTCHECKPOINT_URL to a Redis server."
         ) from error
+
+
+def _is_ours(home: Path) -> bool:
+    """Whether a server of ours was here, or nobody: it leaves a lock, which is empty, and its data."""
+    lock = home / "lock"
+    return (lock.is_file() and not lock.stat().st_size) or (home / _DATA).is_dir() or not any(home.iterdir())
+
+
+def _is_for_all(directory: Path) -> bool:
+    """Whether others have to get at it: a directory like ``/tmp``, the root, or the user's home."""
+    if directory.stat().st_mode & stat.S_ISVTX or directory == directory.parent:
+        return True
+    try:
+        return directory == Path.home().resolve()
+    except RuntimeError:  # he has none
+        return False
 
 
 def _open_to_others(directory: Path) -> bool:

@@ -9,9 +9,8 @@ from agentcheckpoint.errors import CheckpointsLost, RunNotFound, StoreUnavailabl
 from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply, T, executed
 from agentcheckpoint.store.keys import RunKeys
 from agentcheckpoint.store.loading import Loaded, corrupt, load_commands, lost_head, parse_head, parse_load
+from agentcheckpoint.store.patience import Patience
 from agentcheckpoint.store.refusals import NotNow, raise_refusal
-
-PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 
 class Address(Interface):
@@ -29,7 +28,7 @@ class _Moved(Exception):
     """The head changed between being read and being used."""
 
 
-def snapshot(address: Address) -> Protocol[Loaded]:
+def snapshot(address: Address, patience: Patience | None = None) -> Protocol[Loaded]:
     """The whole run but its results, as it stood at one moment.
 
     Raises:
@@ -37,15 +36,17 @@ def snapshot(address: Address) -> Protocol[Loaded]:
         CheckpointsLost, CheckpointCorrupt, SchemaTooNew, StoreRefused, StoreUnavailable.
     """
 
-    def read(patience: int) -> Protocol[Loaded]:
-        head = yield from _head(address, patience)
-        replies = yield from _under(address, head, load_commands(address.keys, head), patience)
+    def read(times: int) -> Protocol[Loaded]:
+        head = yield from _head(address, times)
+        replies = yield from _under(address, head, load_commands(address.keys, head), times)
         return parse_load(address.keys, address.namespace, address.run_id, head, replies)
 
-    return (yield from _trying(address, read))
+    return (yield from _trying(address, read, patience))
 
 
-def read_results(address: Address, token: str, ids: Iterable[str]) -> Protocol[dict[str, bytes]]:
+def read_results(
+    address: Address, token: str, ids: Iterable[str], patience: Patience | None = None
+) -> Protocol[dict[str, bytes]]:
     """The results kept under these ids.
 
     ``token`` is where they were last seen. An heir renames the keys, so that a later head is followed: what was
@@ -59,14 +60,14 @@ def read_results(address: Address, token: str, ids: Iterable[str]) -> Protocol[d
     wanted = tuple(ids)
     here = token
 
-    def read(patience: int) -> Protocol[dict[str, bytes]]:
+    def read(times: int) -> Protocol[dict[str, bytes]]:
         nonlocal here
         name = address.keys.results(here)
         commands: tuple[Command, ...] = (("HMGET", name, *wanted), ("GET", address.keys.head))
         try:
-            values, _ = yield from _under(address, here, commands, patience)
+            values, _ = yield from _under(address, here, commands, times)
         except _Moved:
-            here = yield from _head(address, patience)
+            here = yield from _head(address, times)
             raise
         if isinstance(values, Refusal):
             raise corrupt(address.run_id, name, f"the server answered {values}")
@@ -79,24 +80,24 @@ def read_results(address: Address, token: str, ids: Iterable[str]) -> Protocol[d
                 )
         return dict(zip(wanted, values, strict=True))
 
-    return (yield from _trying(address, read))
+    return (yield from _trying(address, read, patience))
 
 
-def was_deleted(address: Address) -> Protocol[bool]:
+def was_deleted(address: Address, patience: Patience | None = None) -> Protocol[bool]:
     """Whether the run's tombstone is there."""
 
-    def read(patience: int) -> Protocol[bool]:
-        (tomb,) = yield from _plain(address, (("EXISTS", address.keys.tomb),), patience)
+    def read(times: int) -> Protocol[bool]:
+        (tomb,) = yield from _plain(address, (("EXISTS", address.keys.tomb),), times)
         return bool(tomb)
 
-    return (yield from _trying(address, read))
+    return (yield from _trying(address, read, patience))
 
 
-def _head(address: Address, patience: int) -> Protocol[str]:
+def _head(address: Address, times: int) -> Protocol[str]:
     keys = address.keys
     # In this order: a run that is made or deleted between two of these is not taken for one that lost its head.
     questions = (("LLEN", keys.tokens), ("GET", keys.head), ("EXISTS", keys.tomb))
-    tokens, reply, tomb = yield from _plain(address, questions, patience)
+    tokens, reply, tomb = yield from _plain(address, questions, times)
     head = parse_head(address.run_id, keys.head, reply)
     if head is not None:
         return head
@@ -109,17 +110,17 @@ def _head(address: Address, patience: int) -> Protocol[str]:
     )
 
 
-def _plain(address: Address, commands: tuple[Command, ...], patience: int) -> Protocol[list[Reply]]:
-    replies: list[Reply] = yield Packet(commands, patience=patience)
+def _plain(address: Address, commands: tuple[Command, ...], times: int) -> Protocol[list[Reply]]:
+    replies: list[Reply] = yield Packet(commands, patience=times)
     if any(isinstance(reply, Refusal) for reply in replies):
         raise_refusal(address.run_id, commands, replies)
     return replies
 
 
-def _under(address: Address, token: str, commands: tuple[Command, ...], patience: int) -> Protocol[Sequence[Reply]]:
+def _under(address: Address, token: str, commands: tuple[Command, ...], times: int) -> Protocol[Sequence[Reply]]:
     """The replies of ``commands``, the last of which reads the head, if that still is ``token``."""
     transaction: tuple[Command, ...] = (("MULTI",), *commands, ("EXEC",))
-    replies = yield Packet(transaction, patience=patience)
+    replies = yield Packet(transaction, patience=times)
     outcome = executed(replies)
     if outcome is None:
         raise_refusal(address.run_id, transaction, replies)
@@ -128,16 +129,18 @@ def _under(address: Address, token: str, commands: tuple[Command, ...], patience
     return outcome
 
 
-def _trying(address: Address, read: Callable[[int], Protocol[T]]) -> Protocol[T]:
+def _trying(address: Address, read: Callable[[int], Protocol[T]], patience: Patience | None) -> Protocol[T]:
     trouble: Exception | None = None
-    for patience, pause in enumerate(PAUSES, start=1):
+    patience = patience or Patience()
+    for times, pause in patience.tries():
         try:
-            return (yield from read(patience))
+            return (yield from read(times))
         except _Moved as exc:
             trouble = exc
         except (NotSent, Lost, NotNow) as exc:
             trouble = exc
+            patience.note(exc)
             yield Pause(pause)
     raise StoreUnavailable(
-        f"run {address.run_id!r}: it could not be read in {len(PAUSES)} tries: {trouble}.", run_id=address.run_id
+        f"run {address.run_id!r}: it could not be read in several tries: {trouble}.", run_id=address.run_id
     )

@@ -21,7 +21,11 @@ from agentcheckpoint.store.wire import Wire
 SPARE = 8
 """How many idle connections a thread driver keeps."""
 INTERRUPTS = 3
-"""How many interrupts (Ctrl-C) a commit under way outlasts."""
+"""The interrupt (Ctrl-C) that ends the waiting for a commit under way."""
+GIVEN_UP = (
+    "agentcheckpoint gave up what was under way with the store: whether it was applied is not known. Opening the run "
+    "again settles it."
+)
 
 
 def _is_idle(effect: Effect) -> bool:
@@ -74,6 +78,7 @@ class ThreadDriver:
             if _is_idle(effect):
                 return protocol.throw(exc)
             if len(interrupts) >= INTERRUPTS:
+                exc.add_note(GIVEN_UP)
                 raise
             return protocol.throw(Lost("interrupted")) if isinstance(effect, Packet) else protocol.send(None)
         return protocol.send(result)

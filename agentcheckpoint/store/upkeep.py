@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 
 from agentcheckpoint.core.models import LedgerEntry
 from agentcheckpoint.errors import RunNotFound, StoreUnavailable
-from agentcheckpoint.store.claim import PAUSES, Busy, busy
+from agentcheckpoint.store.claim import Busy, busy
 from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply
 from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.holder import Holder
 from agentcheckpoint.store.keys import RunKeys, is_token
 from agentcheckpoint.store.loading import parse_head, refuse_newer
+from agentcheckpoint.store.patience import Patience
 from agentcheckpoint.store.reading import Address
 from agentcheckpoint.store.refusals import NotNow, raise_refusal
 
@@ -51,14 +52,16 @@ def book_waste(address: Address, entries: Iterable[LedgerEntry]) -> Protocol[Non
         return
     commands = tuple(("HSETNX", address.keys.waste, entry_id, line) for entry_id, line in lines)
     trouble: Exception | None = None
-    for patience, pause in enumerate(PAUSES, start=1):
+    patience = Patience()
+    for times, pause in patience.tries():
         try:
-            replies = yield Packet(commands, patience=patience)
+            replies = yield Packet(commands, patience=times)
             if any(isinstance(reply, Refusal) for reply in replies):
                 raise_refusal(address.run_id, commands, replies)
             return
         except (NotSent, Lost, NotNow) as exc:
             trouble = exc
+            patience.note(exc)
             yield Pause(pause)
     raise StoreUnavailable(
         f"run {address.run_id!r}: {len(lines)} paid attempt(s) could not be booked as wasted: {trouble}.",
@@ -101,17 +104,19 @@ def delete_run(address: Address, stamp_ms: int, released: Callable[[Holder], boo
         StoreRefused, StoreUnavailable.
     """
     trouble: Exception = NotNow("it kept changing hands")
-    for patience, pause in enumerate(PAUSES, start=1):
+    patience = Patience()
+    for times, pause in patience.tries():
         try:
-            outcome = yield from _delete(address, str(stamp_ms).encode(), released, patience)
+            outcome = yield from _delete(address, str(stamp_ms).encode(), released, times)
         except (NotSent, Lost, NotNow) as exc:
             trouble = exc
+            patience.note(exc)
             yield Pause(pause)
             continue
         if outcome is not False:
             return outcome if isinstance(outcome, Busy) else None
     raise StoreUnavailable(
-        f"run {address.run_id!r}: it could not be deleted in {len(PAUSES)} tries: {trouble}.", run_id=address.run_id
+        f"run {address.run_id!r}: it could not be deleted in several tries: {trouble}.", run_id=address.run_id
     )
 
 

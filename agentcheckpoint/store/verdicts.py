@@ -74,16 +74,15 @@ def unsettled_error(
         return unavailable_error(fence, step, trouble)
     return CommitUnknown(
         f"{_where(fence, step)}: the server went away before it said whether the commit was applied, and it could not "
-        f"be settled: {trouble} The step's result is in this error's `value`. Opening the run again settles whether "
-        "it is stored."
+        f"be settled: {trouble} Opening the run again settles whether it is stored."
     )
 
 
 def unavailable_error(fence: Fence, step: str | None, trouble: BaseException | None) -> StoreUnavailable:
     """The error for a commit that was never applied, however often it was tried."""
     return StoreUnavailable(
-        f"{_where(fence, step)}: the store could not take the commit: {trouble}. It was not applied; the step's result "
-        "is in this error's `value`. Open the run again when the server is back."
+        f"{_where(fence, step)}: the store could not take the commit: {trouble}. It was not applied. "
+        "Open the run again when the server is back."
     )
 
 

@@ -67,7 +67,16 @@ def connect_error(exc: Exception) -> Exception:
         if why.code != "LOADING" and "max number of clients" not in why.text:
             advice = "Check user name, password and database in the URL (redis://USER:PASSWORD@host/0)."
             return StoreRefused(f"The server refused the connection: {why}. Nothing was sent. {advice}")
-    return NotSent(f"{type(exc).__name__}: {exc}")
+    return NotSent(f"{type(exc).__name__}: {exc}", timed_out=_is_timeout(exc))
+
+
+def _lost(exc: Exception) -> Lost:
+    return Lost(f"{type(exc).__name__}: {exc}", timed_out=_is_timeout(exc))
+
+
+def _is_timeout(exc: BaseException | None) -> bool:
+    """Whether a time-out is at the bottom of it: on asyncio's Unix sockets redis-py wraps it."""
+    return exc is not None and (isinstance(exc, rx.TimeoutError | TimeoutError) or _is_timeout(exc.__cause__))
 
 
 def _clean_after(commands: Sequence[Command], replies: Sequence[Reply], before: bool) -> bool:
@@ -105,7 +114,7 @@ class Wire:
             replies = [self._read() for _ in commands]
         except (rx.RedisError, OSError) as exc:
             self.close()
-            raise Lost(f"{type(exc).__name__}: {exc}") from exc
+            raise _lost(exc) from exc
         except BaseException:
             self.close()
             raise
@@ -145,7 +154,7 @@ class AsyncWire:
             await self._connection.send_packed_command(packet, check_health=False)
         except (rx.RedisError, OSError) as exc:
             await self.close()
-            raise Lost(f"{type(exc).__name__}: {exc}") from exc
+            raise _lost(exc) from exc
         except BaseException:
             await self.close()
             raise
@@ -156,7 +165,7 @@ class AsyncWire:
             return [await self._read() for _ in range(count)]
         except (rx.RedisError, OSError) as exc:
             await self.close()
-            raise Lost(f"{type(exc).__name__}: {exc}") from exc
+            raise _lost(exc) from exc
         except BaseException:
             await self.close()
             raise

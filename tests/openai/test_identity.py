@@ -203,3 +203,12 @@ def test_a_retry_of_the_users_own_goes_on_in_the_same_slot(url: str) -> None:
                 chat(client)
             chat(client)
         assert recorded(url) == ["chat"]
+
+
+def test_a_mismatch_of_a_model_call_advises_what_a_model_call_takes(url: str, provider: Provider) -> None:
+    with sync_client(provider) as client:
+        with ac.run("r", store=url):
+            chat(client, "one")
+        with pytest.raises(ac.StepMismatch, match=r"with ac\.name\('name', key=") as caught, ac.run("r", store=url):
+            chat(client, "two")
+    assert "Step(" not in str(caught.value) and "ignore" not in str(caught.value)

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from asking import KEY, MODEL, async_client, bills, chat, chat_async, recorded, sync_client
+from asking import KEY, MODEL, PRICES, async_client, bills, chat, chat_async, recorded, sync_client
 from openai import AsyncOpenAI, OpenAI
 
 import agentcheckpoint as ac
@@ -223,3 +223,15 @@ def test_what_a_compatible_server_costs_is_unknown_not_zero(url: str, provider: 
         chat(client)
     assert (run.cost.unpriced, run.cost.paid) == (1, 0)
     assert ac.get("r", store=url).ledger[0].usage is not None
+
+
+def test_a_model_call_inside_a_paid_step_is_booked_once(url: str, provider: Provider) -> None:
+    client = sync_client(provider)
+    for _ in range(2):
+        with ac.run("r", store=url) as run:
+            run.llm(ac.Step("x", prices=PRICES), lambda: chat(client).to_dict())
+            assert run.cost.spent == provider.spent
+    assert [(entry.slot, entry.bill) for entry in ac.get("r", store=url).ledger] == [
+        ("x", "not_billed"),
+        ("x/chat", "paid"),
+    ]

@@ -176,7 +176,7 @@ def test_a_store_that_goes_away_stops_the_call_before_it_pays(
     url: str, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ac.StoreError), sync_client(provider) as client, ac.run("r", store=url):
-        monkeypatch.setattr("agentcheckpoint.store.commit.PAUSES", (0.0, 0.0))
+        monkeypatch.setattr("agentcheckpoint.store.patience.PAUSES", (0.0, 0.0))
         monkeypatch.setattr(wire.Wire, "exchange", _broken)
         chat(client)
     assert not provider.requests

@@ -51,7 +51,7 @@ def test_switched_off_nothing_is_stored_and_every_call_is_paid(
     monkeypatch.setenv("AGENTCHECKPOINT", "off")
     for _ in range(2):
         with sync_client(provider) as client, ac.run("r", store=url):
-            chat(client)
+            ac.reject(chat(client), "no good")
             list(chat(client, stream=True))
     assert len(provider.journal) == 4
     assert all("x-client-request-id" not in request.headers for request in provider.requests)

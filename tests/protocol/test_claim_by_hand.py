@@ -20,9 +20,10 @@ from agentcheckpoint.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from agentcheckpoint.store.claim import PAUSES, Busy, Foreign, Gone, Taken, open_run, settle
+from agentcheckpoint.store.claim import Busy, Foreign, Gone, Taken, open_run, settle
 from agentcheckpoint.store.effects import Lost, NotSent, Refusal
 from agentcheckpoint.store.holder import this_process
+from agentcheckpoint.store.patience import PAUSES
 from agentcheckpoint.store.reading import read_results, snapshot
 from agentcheckpoint.store.upkeep import book_waste, delete_run, renew, sweep
 

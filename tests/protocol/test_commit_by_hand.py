@@ -17,8 +17,9 @@ from agentcheckpoint.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from agentcheckpoint.store.commit import PAUSES, Committed, Superseded, commit
+from agentcheckpoint.store.commit import Committed, Superseded, commit
 from agentcheckpoint.store.effects import Await, Lost, NotSent, Refusal
+from agentcheckpoint.store.patience import PAUSES, TIMEOUTS
 
 # -- rule 1: the verdicts ---------------------------------------------------------------------------------------------
 
@@ -215,3 +216,48 @@ def test_a_fork_may_not_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.getpid", lambda: mine.pid + 1)
     with pytest.raises(RunMisuse, match="fork"):
         begin(mine)
+
+
+# -- how long a server that is silent is waited for --------------------------------------------------------------------
+
+
+def silent() -> Lost:
+    return Lost("no reply", timed_out=True)
+
+
+@pytest.mark.parametrize("trouble", [Lost, NotSent], ids=lambda kind: kind.__name__)
+def test_a_silent_server_is_waited_for_so_many_time_outs_in_all_with_the_settlement(trouble: type[Exception]) -> None:
+    hand, waited = begin(fence()), 0
+    with pytest.raises((CommitUnknown, StoreUnavailable)) as caught:
+        for _ in range(TIMEOUTS + 1):
+            waited += hand.effect.patience
+            hand.throw(trouble("no reply", timed_out=True))
+    assert waited == TIMEOUTS
+    assert isinstance(caught.value, CommitUnknown) is (trouble is Lost)
+    assert caught.value.value == "paid"
+
+
+def test_a_server_that_answers_in_the_end_gets_the_commit_once_more() -> None:
+    mine = fence()
+    hand, waited = begin(mine), 0
+    while waited + hand.effect.patience < TIMEOUTS:  # to the very last try
+        waited += hand.effect.patience
+        hand.throw(silent())
+    settle(hand, "1.a")
+    assert hand.words[:2] == ["MULTI", "RPUSH"]
+    settle(hand.throw(silent()), "2.t1", done(), token="3.t2")
+    assert isinstance(hand.outcome, Committed), "and what became of that was asked as well"
+
+
+@pytest.mark.parametrize("value", ["paid", None])
+def test_an_error_speaks_of_a_result_only_where_it_carries_one(value: object) -> None:
+    hand = begin(fence(), value=value)
+    with pytest.raises(StoreUnavailable) as caught:
+        while True:
+            hand.throw(NotSent("refused"))
+    assert ("`value`" in str(caught.value)) is (value is not None)
+    hand = begin(fence(), value=value).throw(Lost("cut"))
+    with pytest.raises(CommitUnknown) as unknown:
+        while True:
+            hand.throw(Lost("cut"))
+    assert ("`value`" in str(unknown.value)) is (value is not None)

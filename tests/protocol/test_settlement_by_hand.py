@@ -18,9 +18,10 @@ from agentcheckpoint.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from agentcheckpoint.store.commit import PAUSES, Committed, Superseded, commit
+from agentcheckpoint.store.commit import Committed, Superseded, commit
 from agentcheckpoint.store.effects import Await, Lost, NotSent, Refusal
 from agentcheckpoint.store.loading import LOAD_REPLIES
+from agentcheckpoint.store.patience import PAUSES
 from agentcheckpoint.store.upkeep import renew
 
 READ = ["LLEN", "GET", "EXISTS"]

@@ -10,11 +10,11 @@ from hand import ALIVE, LOOK, META_OF_R, REFUSED, Hand, a_load, fence, gave_back
 
 from agentcheckpoint.core.models import LedgerEntry
 from agentcheckpoint.errors import CheckpointCorrupt, RunNotFound, StoreRefused, StoreUnavailable
-from agentcheckpoint.store import claim, reading
 from agentcheckpoint.store.claim import Busy, Taken, open_run
 from agentcheckpoint.store.effects import Lost, NotSent, Refusal
 from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.keys import RunKeys
+from agentcheckpoint.store.patience import PAUSES, TIMEOUTS
 from agentcheckpoint.store.reading import read_results, snapshot
 from agentcheckpoint.store.upkeep import book_waste, delete_run, renew, sweep
 
@@ -47,7 +47,7 @@ def test_a_claim_by_a_forked_child_binds_the_token_to_the_child(monkeypatch: pyt
 def test_a_claim_that_others_always_forestall_says_so() -> None:
     hand = opened()
     with pytest.raises(StoreUnavailable, match="changing hands"):
-        for _ in claim.PAUSES:
+        for _ in PAUSES:
             hand.reply(0, b"OK", None, 0)
             hand.reply(*[b"OK"] * (len(hand.commands) - 1), None)
 
@@ -107,17 +107,17 @@ def test_a_completed_run_that_is_opened_again_stays_completed_until_a_step_runs(
 def test_a_reading_that_is_always_forestalled_ends_and_says_so() -> None:
     hand = Hand(snapshot(fence()))
     with pytest.raises(StoreUnavailable, match="changing hands"):
-        for _ in reading.PAUSES:
+        for _ in PAUSES:
             hand.reply(1, b"1.a", 0).executed(*a_load("2.heir"))
 
 
 def test_a_reading_is_given_more_time_at_each_try() -> None:
     hand, seen = Hand(snapshot(fence())), []
     with pytest.raises(StoreUnavailable):
-        for _ in reading.PAUSES:
+        for _ in PAUSES:
             seen.append(hand.effect.patience)
             hand.throw(Lost("too slow"))
-    assert seen == [*range(1, len(seen) + 1)]
+    assert seen == [min(n, TIMEOUTS - 1) for n in range(1, len(PAUSES) + 1)]
 
 
 def test_results_under_a_key_of_a_foreign_type_are_corrupt() -> None:
@@ -179,13 +179,13 @@ def test_what_passes_is_tried_again_and_ends_as_an_error_of_the_library(what: st
     hand = deleting() if what == "a deletion" else Hand(book_waste(fence(), [WASTE]))
     patience = []
     with pytest.raises(StoreUnavailable):
-        for _ in claim.PAUSES:
+        for _ in PAUSES:
             patience.append(hand.effect.patience)
             if isinstance(trouble, Refusal):
                 hand.reply(*[trouble] * len(hand.commands))
             else:
                 hand.throw(trouble)
-    assert patience == [*range(1, len(patience) + 1)]
+    assert patience == [min(n, TIMEOUTS - 1) for n in range(1, len(PAUSES) + 1)]
 
 
 # -- sweeps, renewals, bookings ---------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from proxy import Fate, Proxy
 from servers import RedisServer
 
 import agentcheckpoint as ac
-from agentcheckpoint.store import claim, commit, reading
+from agentcheckpoint.store import patience
 
 SHORT = (0.01, 0.02, 0.05, 0.1, 0.2)
 
@@ -31,8 +31,7 @@ def proxy(tmp_path: Path, redis_server: RedisServer) -> Iterator[Proxy]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (claim, commit, reading):
-        monkeypatch.setattr(module, "PAUSES", SHORT)
+    monkeypatch.setattr(patience, "PAUSES", SHORT)
 
 
 def store_of(proxy: Proxy, **options: Any) -> ac.Store:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
-from agentcheckpoint import attempt, steps
+from agentcheckpoint import attempt, current, steps
 from agentcheckpoint.core import ledger
 from agentcheckpoint.core.journal import Journal
 from agentcheckpoint.core.models import Intent, Rejected
@@ -161,7 +161,7 @@ def commit_before_the_call() -> Iterator[None]:
         if plan.kind != "step":
             return (yield from execute(plan))
         yield from steps.keep_result(plan, plan.call.inputs, b"null", 0, (), None)
-        outcome = yield Invoke(partial(steps.call_inside, plan.attempt, steps.Scope(plan.slot), plan.function))
+        outcome = yield Invoke(partial(current.call_inside, plan.attempt, steps.Scope(plan.slot), plan.function))
         return outcome if isinstance(outcome, Raised) else outcome.value
 
     with mock.patch.object(steps, "_execute", hasty):
