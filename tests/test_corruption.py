@@ -6,10 +6,8 @@ import warnings
 
 import pytest
 from faults import corruption, golden, mutations
-from faults.broken.reading import VARIANTS
 from faults.fields import Field, fields_of
 from faults.stored import contents
-from faults.variants import Variant
 from servers import embedded_url
 
 from agentcheckpoint.core.models import SCHEMA
@@ -18,17 +16,6 @@ from agentcheckpoint.errors import DurabilityWarning
 __all__ = ["embedded_url"]
 
 PER_FIELD = 200
-WHERE = {
-    "parser-swallows-errors": (10, 10, r"^log\[\d+\]$", "lines were taken for"),
-    "lost-lines-unnoticed": (1, 1, r"^log\[\d+\]$", "called again"),
-    "birth-marks-unchecked": (20, 20, r"@|^log\[0\]", "birth mark"),
-    "unknown-schema-accepted": (120, 120, r"\.v$", "schema 2 was taken"),
-    "meta-unchecked": (40, 4, r"^meta", "ValueError"),
-    "claim-before-look": (40, 4, r"^meta", "written to before"),
-    "records-name-classes": (160, 160, r"^log\[\d+\]\$$", "Executed"),
-    "results-name-classes": (80, 80, r"^results", "Executed"),
-}
-"""How often its fields are damaged, which share goes through the whole library, which fields, and what is said."""
 
 
 @pytest.mark.timeout(600)
@@ -39,8 +26,8 @@ def test_every_stored_field_is_damaged_two_hundred_times() -> None:
     fields = len(fields_of(kept))
     assert fields > 500
     assert tally.notes["fields"] == tally.notes["whole"] == fields
-    assert tally.scenarios == tally.notes["mutations"] == fields * PER_FIELD
-    assert tally.fired > 0.95 * tally.scenarios, "most mutations must really change something"
+    assert tally.notes["mutations"] == fields * PER_FIELD
+    assert tally.fired == tally.scenarios > 0.95 * fields * PER_FIELD, "most mutations must really change something"
     # Each way to end is met: the search tells refusals from replays and from what cannot be told.
     for way in ("fast: refused", "fast: read as before", "fast: another true story"):
         assert tally.notes[way] > 1000, way
@@ -56,20 +43,6 @@ def test_the_same_on_the_embedded_server(embedded_url: str) -> None:
     assert tally.notes["whole"] == tally.notes["fields"] > 50
     left = contents(embedded_url, corruption.rich.RUN)
     assert all(name.endswith((b":tomb", b":log", b":results", b":meta", b":head")) for name in left)
-
-
-@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
-def test_a_library_that_reads_carelessly_is_caught(variant: Variant) -> None:
-    per_field, every, only, caught = WHERE[variant.name]
-
-    def found() -> list[str]:
-        tally = corruption.search(per_field, seed=3, every=every, only=only)
-        assert tally.notes["fields"]
-        return [violation.what for violation in tally.violations]
-
-    assert not found(), "the sound library stands it"
-    with variant.broken():
-        assert any(caught in what for what in found()), variant.name
 
 
 def test_every_kind_of_entry_and_each_key_is_among_the_fields() -> None:

@@ -31,6 +31,9 @@ def _play(engine: Engine, full: bool, seed: int, err: Console) -> Tally:
                 live.update(_line(engine.name, tally, last - began), refresh=True)
 
         tally = engine.search(full, seed, tell)
+    if tally.fired < tally.scenarios:  # where the fault was not met, nothing was tried
+        tally.notes["never came to it"] = tally.scenarios - tally.fired
+        tally.scenarios = tally.fired
     err.print(_line(engine.name, tally, time.monotonic() - began))
     return tally
 
@@ -54,21 +57,27 @@ def _controls(engine: Engine, err: Console) -> dict[str, str | None]:
 
 
 def main(
-    full: Annotated[bool, typer.Option("--full/--quick", help="Over 20,000 scenarios, or some that take minutes.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full/--quick", help="Over 20,000 scenarios, or some that take minutes.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Which scenarios are drawn.")] = 0,
     only: Annotated[list[str] | None, typer.Option(help="Only these engines.")] = None,
     controls: Annotated[bool, typer.Option(help="Break the library on purpose, too.")] = True,
-    replay: Annotated[str | None, typer.Option(help="Play one scenario of the grid again, by its seed.")] = None,
+    replay: Annotated[
+        str | None, typer.Option(help="Play one scenario again, by its seed; of the grid, or --only.")
+    ] = None,
     output: Annotated[str, typer.Option("-o", help="text or json.")] = "text",
 ) -> None:
     """Kill workers and servers, cut lines, stop clocks, and settle the accounts with what was really paid."""
     warnings.simplefilter("ignore")
     err, began = Console(stderr=True, soft_wrap=True), time.monotonic()
+    chosen = [engine for engine in ENGINES if only is None or engine.name in only]
+    if not chosen:
+        raise typer.BadParameter(f"--only is one of {', '.join(engine.name for engine in ENGINES)}")
     if replay is not None:
-        tallies = {"grid": _replayed(replay)}
+        tallies = {chosen[0].name: _replayed(chosen[0], replay)}
         caught: dict[str, dict[str, str | None]] = {}
     else:
-        chosen = [engine for engine in ENGINES if only is None or engine.name in only]
         tallies = {engine.name: _play(engine, full, seed, err) for engine in chosen}
         caught = {engine.name: _controls(engine, err) for engine in chosen} if controls else {}
     result = _result(tallies, caught, time.monotonic() - began)
@@ -82,10 +91,9 @@ def main(
     raise typer.Exit(1 if result["violations"] or missed or result["fired"] < result["scenarios"] else 0)
 
 
-def _replayed(seed: str) -> Tally:
-    replays = [engine.replay for engine in ENGINES if engine.replay is not None]
+def _replayed(engine: Engine, seed: str) -> Tally:
     try:
-        return replays[0](seed)
+        return engine.replay(seed)
     except ValueError as exc:
         raise typer.BadParameter(str(exc)) from None
 

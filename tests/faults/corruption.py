@@ -248,9 +248,9 @@ def _search_field(run: _Search, place: Field, per_field: int, every: int) -> Non
     chosen = random.Random(f"{run.seed}:{place}").sample(range(per_field), max(1, per_field // every))
     for n, damaged in enumerate(itertools.islice(place.damaged(sound, run.seed), per_field)):
         where = f"{place}:{n}"
-        run.tally.scenarios += 1
-        run.tally.fired += damaged != sound
         run.note("mutations")
+        run.tally.scenarios += damaged != sound
+        run.tally.fired += damaged != sound
         run.fast(place, damaged, where, wholly=n in chosen or n % 8 == 0)
         if n in chosen:
             run.note("whole")

@@ -5,16 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from . import grid
-from .broken import commits
-from .tally import Tally
+from . import awaits, corruption, grid, interrupts, pauses, server_deaths
+from .broken import callers, commits, reading, servers
+from .tally import Tally, Violation
 from .variants import Variant
 
 Tell = Callable[[Tally], None]
 Caught = Iterator[tuple[Variant, str | None]]
+Search = Callable[[bool, int, Tell], Tally]
 
 QUICK_AGENTS, FULL_AGENTS = range(14), range(34)
 QUICK_GRID, FULL_GRID = 1_600, 22_000
+QUICK_PAUSES, FULL_PAUSES = 72, 1_000
+QUICK_DEATHS, FULL_DEATHS = 60, 1_200
+QUICK_DAMAGE, FULL_DAMAGE = 2, 200
+"""Mutations of each stored field; ``test_corruption.py`` plays all of them."""
+CONTROL = 24
+"""Scenarios that have to show that the library is broken, where chance draws them."""
+STEPS = ("steps",)
+"""The agent that shows it, where all of its places are played."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,26 +31,114 @@ class Engine:
     """One search for violations.
 
     Attributes:
-        name: what it is called in reports; also the first word of its seeds.
-        plays: what that is, for people.
+        name: what it is called in reports.
+        plays: what it plays, for people.
         search: plays its scenarios, many if ``full``; tells how far it is.
         variants: ways to break the library that it has to catch.
         caught: by what each of them is caught, if it is.
-        replay: plays one scenario again by its seed, if it can.
+        replay: plays one scenario again, by its seed. Raises ``ValueError`` if there is none.
     """
 
     name: str
     plays: str
-    search: Callable[[bool, int, Tell], Tally]
+    search: Search
     variants: tuple[Variant, ...]
     caught: Callable[[Sequence[Variant]], Caught]
-    replay: Callable[[str], Tally] | None = None
+    replay: Callable[[str], Tally]
 
 
 def _grid(full: bool, seed: int, tell: Tell) -> Tally:
     return grid.search(FULL_GRID if full else QUICK_GRID, seed, FULL_AGENTS if full else QUICK_AGENTS, tell)
 
 
+def _damage(full: bool, seed: int, _: Tell) -> Tally:
+    return corruption.search(FULL_DAMAGE if full else QUICK_DAMAGE, seed)
+
+
+def _caught_by(search: Callable[[Variant], Tally]) -> Callable[[Sequence[Variant]], Caught]:
+    """What an engine catches that searches in this process, or breaks the library itself."""
+
+    def caught(variants: Sequence[Variant]) -> Caught:
+        for variant in variants:
+            found = search(variant).violations
+            yield variant, found[0].seed if found else None
+
+    return caught
+
+
+def _broken(search: Callable[[Variant], Tally]) -> Callable[[Variant], Tally]:
+    def broken(variant: Variant) -> Tally:
+        with variant.broken():
+            return search(variant)
+
+    return broken
+
+
+def _aimed(variant: Variant) -> Tally:
+    per_field, every, only, said = reading.AIMS[variant.name]
+    tally = corruption.search(per_field, 3, every=every, only=only)
+    tally.violations = [violation for violation in tally.violations if said in violation.what]
+    return tally
+
+
+def _played(engine: str, replay: Callable[[str], list[str]]) -> Callable[[str], Tally]:
+    """A replay that counts."""
+    return lambda seed: Tally(1, 1, violations=[Violation(engine, seed, what) for what in replay(seed)])
+
+
+def _of(variants: Sequence[Variant], engine: str) -> tuple[Variant, ...]:
+    return tuple(variant for variant in variants if variant.engine == engine)
+
+
 ENGINES = (
-    Engine("grid", _grid, commits.VARIANTS, lambda variants: grid.caught(variants, QUICK_AGENTS, 0), grid.replay),
+    Engine(
+        grid.ENGINE,
+        "generated agents, blocking and async: each command to Redis and each request to the provider is cut before, "
+        "inside or after it, comes late, or is the last before or after a SIGKILL; and pairs of these",
+        _grid,
+        commits.VARIANTS,
+        lambda variants: grid.caught(variants, QUICK_AGENTS, 0),
+        grid.replay,
+    ),
+    Engine(
+        awaits.ENGINE,
+        "async agents: a cancellation at every await, and three in a row",
+        lambda full, seed, _: awaits.search(seed),
+        _of(callers.VARIANTS, awaits.ENGINE),
+        _caught_by(_broken(lambda _: awaits.search(0, STEPS, until_caught=True))),
+        _played(awaits.ENGINE, awaits.replay),
+    ),
+    Engine(
+        interrupts.ENGINE,
+        "blocking agents: Ctrl-C, SystemExit or a signal's own exception before and after every packet and payment",
+        lambda full, seed, _: interrupts.search(seed),
+        _of(callers.VARIANTS, interrupts.ENGINE),
+        _caught_by(_broken(lambda _: interrupts.search(0, STEPS, until_caught=True))),
+        _played(interrupts.ENGINE, interrupts.replay),
+    ),
+    Engine(
+        pauses.ENGINE,
+        "workers that are stopped (SIGSTOP) past their lease, taken over, and go on",
+        lambda full, seed, _: pauses.search(FULL_PAUSES if full else QUICK_PAUSES, seed),
+        _of(callers.VARIANTS, pauses.ENGINE),
+        _caught_by(lambda variant: pauses.search(CONTROL, 20261124, variant)),
+        _played(pauses.ENGINE, pauses.replay),
+    ),
+    Engine(
+        server_deaths.ENGINE,
+        "servers that are killed at each EXEC or at random, stay away, refuse, lose their power, or fail over to a "
+        "replica that lags",
+        lambda full, seed, _: server_deaths.search(FULL_DEATHS if full else QUICK_DEATHS, seed * 100_000),
+        servers.VARIANTS,
+        _caught_by(lambda variant: server_deaths.search(1, servers.AIMS[variant.name], variant)),
+        lambda seed: server_deaths.search(1, int(seed)),
+    ),
+    Engine(
+        corruption.ENGINE,
+        "every stored field of a run, damaged again and again",
+        _damage,
+        reading.VARIANTS,
+        _caught_by(_broken(_aimed)),
+        lambda seed: corruption.search(FULL_DAMAGE, int(seed.partition(":")[0]), only=f"^{seed.split(':')[1]}"),
+    ),
 )

@@ -1,6 +1,6 @@
 """The figures of the last full search, as ``docs/reliability.md`` shows them.
 
-    python -m tests.faults --full -o json > tests/faults/figures.json && python tests/transcripts.py
+python -m tests.faults --full -o json > tests/faults/figures.json && python tests/transcripts.py
 """
 
 from __future__ import annotations

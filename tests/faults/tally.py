@@ -14,7 +14,7 @@ class Violation:
     what: str
 
     def __str__(self) -> str:
-        return f"{self.engine} --replay {self.seed}: {self.what}"
+        return f"--only {self.engine!r} --replay {self.seed!r}: {self.what}"
 
 
 @dataclass(slots=True)

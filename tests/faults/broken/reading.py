@@ -118,3 +118,15 @@ VARIANTS = (
     Variant("records-name-classes", "stored data is never run", ENGINE, _records_name_classes),
     Variant("results-name-classes", "stored data is never run", ENGINE, _results_name_classes),
 )
+
+AIMS = {
+    "parser-swallows-errors": (10, 10, r"^log\[\d+\]$", "lines were taken for"),
+    "lost-lines-unnoticed": (1, 1, r"^log\[\d+\]$", "called again"),
+    "birth-marks-unchecked": (20, 20, r"@|^log\[0\]", "birth mark"),
+    "unknown-schema-accepted": (120, 120, r"\.v$", "schema 2 was taken"),
+    "meta-unchecked": (40, 4, r"^meta", "ValueError"),
+    "claim-before-look": (40, 4, r"^meta", "written to before"),
+    "records-name-classes": (160, 160, r"^log\[\d+\]\$$", "Executed"),
+    "results-name-classes": (80, 80, r"^results", "Executed"),
+}
+"""How often its fields are damaged, which share goes through the whole library, which fields, and what is said."""

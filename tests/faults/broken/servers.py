@@ -84,20 +84,30 @@ def _lengths_unseen() -> Iterator[None]:
 
 
 VARIANTS = (
-    Variant("commit-sent-again-unanswered", "protocol 4, 5", ENGINE, _instead(commit, "_send", _send_again)),
-    Variant("settled-without-a-look", "protocol 4", ENGINE, _instead(commit, "_settle", _settle_blindly)),
-    Variant("refusal-taken-for-committed", "protocol 15", ENGINE, _instead(commit, "_send", _take_for_committed)),
-    Variant("lengths-not-compared", "protocol 10", ENGINE, _lengths_unseen),
+    Variant("commit-sent-again-unanswered", "rule 4", ENGINE, _instead(commit, "_send", _send_again)),
+    Variant("settled-without-a-look", "rule 4", ENGINE, _instead(commit, "_settle", _settle_blindly)),
+    Variant("refusal-taken-for-committed", "rule 15", ENGINE, _instead(commit, "_send", _take_for_committed)),
+    Variant("lengths-not-compared", "rule 10", ENGINE, _lengths_unseen),
     Variant(
         "token-without-a-nonce",
-        "protocol 3",
+        "rule 3",
         ENGINE,
         _instead(attempt, "new_token", lambda real: lambda epoch: f"{epoch}.0"),
     ),
     Variant(
         "rollback-unsaid",
-        "protocol 3",
+        "rule 3",
         ENGINE,
-        _instead(attempt.Attempt, "_say_if_rolled_back", lambda real: lambda self: None),
+        _instead(attempt.Attempt, "_rolled_back", lambda real: lambda self: []),
     ),
 )
+
+AIMS = {
+    "commit-sent-again-unanswered": 14,
+    "settled-without-a-look": 25,
+    "refusal-taken-for-committed": 24,
+    "lengths-not-compared": 54,
+    "token-without-a-nonce": 2,
+    "rollback-unsaid": 52,
+}
+"""A scenario that shows what is broken."""
