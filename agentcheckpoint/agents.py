@@ -22,6 +22,7 @@ from agentcheckpoint.errors import RunBusy, RunNotFound, StepMismatch
 from agentcheckpoint.explain import input_mismatch, placed
 from agentcheckpoint.options import OnMismatch, check_policy, check_seconds
 from agentcheckpoint.recipe import check_function, default_name, is_async, mark_async
+from agentcheckpoint.results import revive
 from agentcheckpoint.runs import Opener, open_run_for
 from agentcheckpoint.store.connect import Connectable, connect, switched_off
 from agentcheckpoint.store.effects import Protocol
@@ -167,7 +168,7 @@ class _Call:
         if closed is None or closed.output is None:
             return None
         found = yield from read_results(attempt.fence, loaded.token, (closed.id,))
-        return attempt.revive(found[closed.id], closed.output, "", closed.id)
+        return revive(attempt.chain, found[closed.id], closed.output, attempt.where("", closed.id))
 
     def _answered_by(self, agent: str | None, inputs: Inputs) -> bool:
         same = agent == self.agent and inputs.digest == self.inputs.digest

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from agentcheckpoint.core import ids, ledger
 from agentcheckpoint.core.codec import Chain, Where
 from agentcheckpoint.core.journal import Call, Journal, Scope
-from agentcheckpoint.core.models import Birth, Closed, Done, Inputs, Intent, LedgerEntry, Opened, Payload
+from agentcheckpoint.core.models import Birth, Closed, Done, Inputs, Intent, LedgerEntry, Opened
 from agentcheckpoint.current import released_here
 from agentcheckpoint.errors import (
     AgentCheckpointError,
@@ -26,7 +26,7 @@ from agentcheckpoint.errors import (
 from agentcheckpoint.explain import busy_error, rolled_back, step_mismatch, unbooked_waste, warn
 from agentcheckpoint.flow import Course
 from agentcheckpoint.options import OnMismatch
-from agentcheckpoint.results import Results
+from agentcheckpoint.results import Results, revive
 from agentcheckpoint.store.claim import Opening, Taken, open_run
 from agentcheckpoint.store.commit import Change, Committed, Superseded, commit
 from agentcheckpoint.store.effects import Pause, Protocol
@@ -203,22 +203,7 @@ class Attempt:
     def fetch(self, done: Done) -> Protocol[bytes]:
         """The result bytes of a record, through the chain of codecs."""
         data = yield from self._results.fetch(done)
-        return self.revive(data, done.payload, done.slot, done.id)
-
-    def revive(self, data: bytes, payload: Payload, slot: str, entry_id: str) -> bytes:
-        """Stored result bytes, through the chain of codecs.
-
-        Raises:
-            CheckpointCorrupt: they are not as many as were recorded, or the chain does not take them.
-        """
-        if len(data) != payload.size:
-            raise CheckpointCorrupt(
-                f"run {self.run_id!r}, {f'step {slot!r}' if slot else 'its output'}: {len(data)} bytes are stored as "
-                f"its result, and {payload.size} were recorded. The record is corrupt; nothing was overwritten.",
-                run_id=self.run_id,
-                step=slot or None,
-            )
-        return self.chain.decode(data, self.where(slot, entry_id), payload.codec)
+        return revive(self.chain, data, done.payload, self.where(done.slot, done.id))
 
     def count_replay(self, done: Done) -> None:
         """A record answered a call: what it had cost is saved."""

@@ -22,6 +22,7 @@ from agentcheckpoint.errors import AgentCheckpointError, ResultNotStorable, RunM
 from agentcheckpoint.explain import failure, place, placed
 from agentcheckpoint.flow import ASYNC_IN_BLOCKING, Course, Flow, Invoke, Perform, Raised, Returned
 from agentcheckpoint.options import Step
+from agentcheckpoint.results import revive
 from agentcheckpoint.store.commit import Change, Superseded
 from agentcheckpoint.store.effects import Await, Protocol
 
@@ -181,10 +182,8 @@ def keep(plan: Plan, outcome: Returned, ms: int, entries: tuple[LedgerEntry, ...
         yield from note_failure(plan, refusal, ms, entries)
         return Raised(refusal)
     stored = yield from keep_result(plan, plan.call.inputs, data, ms, entries, value)
-    if stored is None:
-        return value
     with placed(plan.attempt.run_id, plan.slot):
-        return plan.type.decode(stored)
+        return value if stored is None else plan.type.decode(stored)
 
 
 def keep_result(
@@ -218,7 +217,7 @@ def keep_result(
         raise
     if isinstance(outcome, Superseded):
         theirs = outcome.entry
-        return attempt.revive(outcome.result, theirs.payload, theirs.slot, theirs.id)
+        return revive(attempt.chain, outcome.result, theirs.payload, attempt.where(theirs.slot, theirs.id))
     return None
 
 

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from memory_runs import ask, fresh
 from faults.stored import contents, entries_of, key_of, rewrite
+from memory_runs import ask, fresh
 
 import agentcheckpoint as ac
 from agentcheckpoint.core.models import SCHEMA

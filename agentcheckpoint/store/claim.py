@@ -193,10 +193,12 @@ def _look(fence: Fence, opening: Opening | None, patience: int) -> Protocol[_Loo
         return look
     lease = keys.lease(look.head)
     meta = ("HMGET", keys.meta(look.head), *META)
-    second: tuple[Command, ...] = (("WATCH", lease), ("GET", lease), ("PTTL", lease), meta)
+    second: tuple[Command, ...] = (("WATCH", lease), ("GET", lease), ("PTTL", lease), meta, ("GET", keys.head))
     replies = yield Packet(second, held=True, patience=patience)
     _raise_if_refused(fence, second, replies)
-    _, look.lease, look.ttl, values = replies
+    _, look.lease, look.ttl, values, still = replies
+    if still != head:  # taken meanwhile: what it was called is renamed, and not gone
+        raise NotNow("it kept changing hands")
     fields = parse_meta(fence.run_id, keys.meta(look.head), values)
     look.state, look.attempt = fields["state"], int(fields["attempt"])
     return look

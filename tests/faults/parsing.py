@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from agentcheckpoint import results
 from agentcheckpoint.attempt import Attempt
 from agentcheckpoint.core import ledger
 from agentcheckpoint.core.codec import annotation_of, result_type
@@ -53,17 +54,17 @@ def read_line(log: Value, index: int) -> None:
 
 def revive(contents: Contents, loaded: loading.Loaded, entry_id: bytes) -> None:
     """Revives the result that is kept under this id."""
-    results = contents[KEYS.results(loaded.token).encode()]
-    assert isinstance(results, dict)
+    kept = contents[KEYS.results(loaded.token).encode()]
+    assert isinstance(kept, dict)
     attempt = Attempt(None, rich.RUN)
     for entry in loaded.entries:
         payload = entry.payload if isinstance(entry, Done) else entry.output if isinstance(entry, Closed) else None
         if payload is None or entry.id.encode() != entry_id:
             continue
-        if entry_id not in results:
+        if entry_id not in kept:
             raise loading.lost_head(rich.RUN, KEYS.results(loaded.token))
         slot = entry.slot if isinstance(entry, Done) else ""
-        data = attempt.revive(results[entry_id], payload, slot, entry.id)
+        data = results.revive(attempt.chain, kept[entry_id], payload, attempt.where(slot, entry.id))
         with placed(rich.RUN, slot or None):
             _decoder(slot)(data)
 
@@ -77,15 +78,15 @@ def _decoder(slot: str) -> Callable[[bytes], Any]:
 
 def trouble(contents: Contents, loaded: loading.Loaded, sound: Contents) -> str | None:
     """What was taken that is not what stands there, by another reader of JSON; lines that are sound are skipped."""
-    lines, results, meta = (contents.get(name.encode()) for name in KEYS.data(loaded.token))
-    if not isinstance(lines, list) or not isinstance(meta, dict) or not isinstance(results, dict):
+    lines, kept, meta = (contents.get(name.encode()) for name in KEYS.data(loaded.token))
+    if not isinstance(lines, list) or not isinstance(meta, dict) or not isinstance(kept, dict):
         return "a key of another type was taken"
     if len(lines) != len(loaded.entries):
         return f"{len(lines)} lines were taken for {len(loaded.entries)} entries"
     birth = loaded.entries[0]
     if not isinstance(birth, Birth) or (birth.namespace, birth.run) != ("default", rich.RUN):
         return "another run's log was taken"
-    if {marks.get(BIRTH.encode()) for marks in (meta, results)} != {birth.id.encode()}:
+    if {marks.get(BIRTH.encode()) for marks in (meta, kept)} != {birth.id.encode()}:
         return "a birth mark is missing, or another's"
     if loaded.meta["state"] not in RunState.__args__ or str(int(loaded.meta["attempt"])) != loaded.meta["attempt"]:  # type: ignore[attr-defined]
         return "a meta that is not ours was taken"

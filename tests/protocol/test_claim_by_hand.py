@@ -47,12 +47,18 @@ def test_the_first_claim_writes_the_birth_marks_and_only_it_does() -> None:
     born = [command for command in hand.commands if "birth" in str(command)]
     assert [command[1] for command in born] == [f"ac:{{tag}}:1.t1:{key}" for key in ("log", "results", "meta")]
     assert isinstance(claimed(hand, "1.t1").outcome, Taken)
-    heir = open_by_hand().reply(1, b"OK", b"1.t1", 0).reply(b"OK", None, -2, [b"birth", b"1", b"retryable", b"1"])
+    heir = (
+        open_by_hand().reply(1, b"OK", b"1.t1", 0).reply(b"OK", None, -2, [b"birth", b"1", b"retryable", b"1"], b"1.t1")
+    )
     assert not [command for command in heir.commands if "birth" in str(command)]
 
 
 def test_an_heir_renames_and_persists_every_data_key_and_sets_its_own_lease() -> None:
-    hand = open_by_hand().reply(4, b"OK", b"4.old", 0).reply(b"OK", None, -2, [b"birth", b"1", b"retryable", b"1"])
+    hand = (
+        open_by_hand()
+        .reply(4, b"OK", b"4.old", 0)
+        .reply(b"OK", None, -2, [b"birth", b"1", b"retryable", b"1"], b"4.old")
+    )
     new = hand.commands[1][2]
     assert new == "5.t1"
     for key in ("log", "results", "meta"):
@@ -66,14 +72,14 @@ def test_an_heir_renames_and_persists_every_data_key_and_sets_its_own_lease() ->
 def test_a_lease_of_somebody_who_may_live_is_busy_and_watched() -> None:
     hand = open_by_hand().reply(1, b"OK", b"1.x", 0)
     assert hand.commands[0] == ("WATCH", "ac:{tag}:1.x:lease")
-    outcome = hand.reply(b"OK", ALIVE, 12_000, META_OF_R).outcome
+    outcome = hand.reply(b"OK", ALIVE, 12_000, META_OF_R, b"1.x").outcome
     assert isinstance(outcome, Busy) and outcome.ttl == 12
 
 
 def test_a_lease_of_a_process_that_is_provably_dead_is_taken_at_once() -> None:
     dead = this_process().model_copy(update={"pid": 2**22 - 3, "start": 1})
     hand = open_by_hand().reply(1, b"OK", b"1.x", 0)
-    hand.reply(b"OK", dead.model_dump_json().encode(), 12_000, META_OF_R)
+    hand.reply(b"OK", dead.model_dump_json().encode(), 12_000, META_OF_R, b"1.x")
     assert hand.words[0] == "MULTI"
 
 
@@ -81,9 +87,18 @@ def test_the_lease_of_this_process_itself_is_busy_unless_it_was_closed() -> None
     alive = this_process("me").model_dump_json().encode()
     for released, busy in ((False, True), (True, False)):
         hand = open_by_hand(released=lambda holder, r=released: r).reply(1, b"OK", b"1.x", 0)
-        hand.reply(b"OK", alive, 9_000, META_OF_R)
+        hand.reply(b"OK", alive, 9_000, META_OF_R, b"1.x")
         assert isinstance(hand.outcome, Busy) is busy
     assert os.getpid() == this_process().pid
+
+
+def test_a_look_that_another_claim_came_between_looks_again_and_finds_no_loss() -> None:
+    hand = open_by_hand().reply(1, b"OK", b"1.x", 0)
+    assert hand.commands[-1] == ("GET", "ac:{tag}:head"), "read last, after what it vouches for"
+    hand.reply(b"OK", None, -2, [None] * 4, b"2.heir")  # renamed, and not gone
+    assert hand.words == ["LLEN", "WATCH", "GET", "EXISTS"]
+    with pytest.raises(CheckpointsLost, match="birth mark"):
+        hand.reply(2, b"OK", b"2.heir", 0).reply(b"OK", None, -2, [None] * 4, b"2.heir")
 
 
 def test_a_claim_whose_watch_broke_looks_again_with_another_token() -> None:
@@ -97,7 +112,7 @@ def test_a_claim_whose_watch_broke_looks_again_with_another_token() -> None:
 def test_a_claim_whose_reply_was_lost_goes_on_from_its_own_token_and_notes_its_attempt_once() -> None:
     mine = fence("")
     hand = open_by_hand(mine).reply(0, b"OK", None, 0).throw(Lost("cut"))
-    hand.reply(1, b"OK", b"1.t1", 0).reply(b"OK", ALIVE, 9_000, META_OF_R)
+    hand.reply(1, b"OK", b"1.t1", 0).reply(b"OK", ALIVE, 9_000, META_OF_R, b"1.t1")
     assert hand.commands[1][2] == "2.t2", "its own lease is never busy, and the nonce is fresh"
     assert not [command for command in hand.commands if "opened" in str(command)]
     assert isinstance(claimed(hand, "2.t2").outcome, Taken)
@@ -152,7 +167,11 @@ def test_a_missing_birth_mark_or_result_is_a_loss(lost: str) -> None:
 
 
 def test_renames_error_for_a_missing_key_is_no_verdict_the_birth_marks_are() -> None:
-    hand = open_by_hand().reply(4, b"OK", b"4.old", 0).reply(b"OK", None, -2, [b"birth", b"1", b"retryable", b"1"])
+    hand = (
+        open_by_hand()
+        .reply(4, b"OK", b"4.old", 0)
+        .reply(b"OK", None, -2, [b"birth", b"1", b"retryable", b"1"], b"4.old")
+    )
     before = [Refusal("ERR", "no such key")] * (len(hand.commands) - 2 - LOAD)
     assert isinstance(hand.executed(*before, *a_load("5.t1")).outcome, Taken)
 
@@ -227,7 +246,9 @@ def test_a_sweep_watches_the_head_and_spares_the_current_token() -> None:
 def test_a_deletion_lists_the_tokens_before_it_reads_the_head_under_watch_and_leaves_a_tombstone() -> None:
     hand = Hand(delete_run(fence(), 7, lambda holder: True))
     assert hand.words == ["LRANGE", "WATCH", "GET", "GET"]
-    hand.reply([b"1.a", b"2.b"], b"OK", b"3.c", None).reply(b"OK", None, -2, b"1")  # a claim came after the list was read
+    hand.reply([b"1.a", b"2.b"], b"OK", b"3.c", None).reply(
+        b"OK", None, -2, b"1"
+    )  # a claim came after the list was read
     assert ("SET", "ac:{tag}:tomb", b"7") in hand.commands
     (deleted,) = [command for command in hand.commands if command[0] == "DEL"]
     kept = {

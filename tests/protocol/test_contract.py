@@ -170,11 +170,11 @@ def test_a_replaced_worker_gets_the_heirs_result_of_the_same_step(colour: Colour
 def test_fifty_commits_side_by_side_are_each_applied_once(colour: Colour, worker: Any) -> None:
     fence = worker()
     colour.run(opening(fence))
-    outcomes = colour.together([committing(fence, f"s#{n}", b"%d" % n, 10) for n in range(50)])
+    outcomes = colour.together([committing(fence, f"s[{n}]", b"%d" % n, 10) for n in range(50)])
     assert outcomes == [Committed()] * 50
     loaded = colour.run(snapshot(fence))
     assert sorted(entry.slot for entry in loaded.entries if isinstance(entry, Done)) == sorted(
-        f"s#{n}" for n in range(50)
+        f"s[{n}]" for n in range(50)
     )
     assert loaded.meta["paid"] == "500" and loaded.results == 51
 
@@ -196,7 +196,7 @@ def test_a_commit_is_one_packet(colour: Colour, worker: Any, monkeypatch: pytest
     monkeypatch.setattr(Wire, "exchange", counted)
     monkeypatch.setattr(AsyncWire, "send", counted_async)
     for n in range(3):
-        colour.run(committing(fence, f"s#{n}", b"x", 1))
+        colour.run(committing(fence, f"s[{n}]", b"x", 1))
     assert packets == ["async" if colour.on_a_loop else "sync"] * 3
 
 

@@ -176,7 +176,7 @@ class Model(RuleBasedStateMachine):
     def begin_to_commit(self, worker: int, slot: int, cost: int) -> None:
         me = self.workers[worker]
         under_way = [c for c in self.courses if c.fence is me.fence and c.change is not None]
-        name = f"s#{slot}"
+        name = f"s[{slot}]"
         if not me.open or me.fence is None or me.fence.heir or len(under_way) >= IN_FLIGHT or name in me.met:
             return
         me.met.add(name)  # one commit per slot and process

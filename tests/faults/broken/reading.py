@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from agentcheckpoint.attempt import Attempt
+from agentcheckpoint import results
 from agentcheckpoint.core.codec import ResultType
 from agentcheckpoint.errors import StoreError
 from agentcheckpoint.store import claim, loading, reading
@@ -104,7 +104,7 @@ def _results_name_classes() -> Iterator[None]:
             _import_named(json.loads(data))
         return load(self, data)
 
-    with patch.object(ResultType, "_load", reviving), patch.object(Attempt, "revive", lambda self, data, *args: data):
+    with patch.object(ResultType, "_load", reviving), patch.object(results, "revive", lambda chain, data, *args: data):
         yield
 
 
