@@ -126,12 +126,13 @@ class TeeBase:
         if not self._settle():
             return
         self.call.unsettled = []  # its intent stands as unresolved
+        after = "runs again on resume" if self.call.handle is None else "fetches its answer when it is called again"
         self.call.handle_left()
         self.call.attempt.journal.end(self.call.site.call)
         if why is not None:
             warnings.warn(
                 f"{self.call.where}: the stream is not recorded, since {why}. What it cost is unresolved; the step "
-                "runs again on resume.",
+                f"{after}.",
                 UnrecordedCallWarning,
                 stacklevel=stacklevel(),
             )

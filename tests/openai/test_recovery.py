@@ -68,6 +68,11 @@ def life(provider: Provider, url: str, kind: str, colour: str = "sync", **option
         return ask(client, kind)
 
 
+def life_of(client: OpenAI, url: str) -> Any:
+    with ac.run("r", store=url):
+        return ask(client, "plain")
+
+
 @contextmanager
 def stopping(when: str = "located") -> Iterator[None]:
     """The worker is stopped where a commit of that kind has been applied."""
@@ -342,9 +347,8 @@ def test_an_error_in_the_stream_is_an_error_of_the_servers(url: str) -> None:
         lambda _: httpx2.Response(200, content=event, headers={"content-type": "text/event-stream"})
     )
     bare = OpenAI(base_url="http://x", api_key=KEY, max_retries=0, http_client=httpx2.Client(transport=own))
-    with ac.wrap(bare, recover=True) as client, ac.run("r", store=url):
-        with pytest.raises(openai.InternalServerError, match="on fire"):
-            ask(client, "plain")
+    with ac.wrap(bare, recover=True) as client, pytest.raises(openai.InternalServerError, match="on fire"):
+        life_of(client, url)
     assert bills(url) == ["unresolved"]
 
 
@@ -465,7 +469,10 @@ def test_the_helper_streams_it_again_too(url: str, provider: Provider) -> None:
     for expired in (False, True):
         if expired:
             provider.expire_streams()
-        with sync_client(provider) as client, ac.run("r", store=url):
-            with client.responses.stream(model=MODEL, input="hi") as stream:
-                assert stream.get_final_response().output_text == "hi"
+        with (
+            sync_client(provider) as client,
+            ac.run("r", store=url),
+            client.responses.stream(model=MODEL, input="hi") as stream,
+        ):
+            assert stream.get_final_response().output_text == "hi"
     paid_once(provider, url)

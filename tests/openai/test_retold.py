@@ -102,6 +102,7 @@ def helper_says(body: bytes) -> tuple[list[Any], Any]:
     return events, final
 
 
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 @pytest.mark.parametrize("items", [[name] for name in ITEMS] + [list(ITEMS), []], ids=str)
 def test_the_sdk_accumulates_the_response_it_was_told_of(items: list[str]) -> None:
     whole = response(*(ITEMS[name] for name in items))
