@@ -34,7 +34,7 @@ def events_of(response: JSON) -> bytes:
 
 def _events(response: JSON) -> Iterator[JSON]:
     blank = {name: None for name in _AT_THE_END if name in response}
-    begun = {**response, **blank, "status": "in_progress", "output": []}
+    begun: JSON = {**response, **blank, "status": "in_progress", "output": []}
     yield {"type": "response.created", "response": begun}
     yield {"type": "response.in_progress", "response": begun}
     for index, item in enumerate(response.get("output") or ()):
@@ -65,7 +65,7 @@ def _part(part: JSON, where: JSON) -> Iterator[JSON]:
     kind = str(part.get("type"))
     field = "refusal" if kind == "refusal" else "text"
     extra: JSON = {"logprobs": part.get("logprobs") or []} if kind == "output_text" else {}
-    blank = {**part, field: "", **({"annotations": []} if "annotations" in part else {})}
+    blank: JSON = {**part, field: "", **({"annotations": []} if "annotations" in part else {})}
     yield {"type": "response.content_part.added", **where, "part": blank}
     yield {"type": f"response.{kind}.delta", **where, **extra, "delta": part.get(field)}
     for number, annotation in enumerate(part.get("annotations") or ()):
