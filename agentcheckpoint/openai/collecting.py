@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from functools import partial
 from typing import cast
@@ -73,5 +74,5 @@ def _give(
     if kept is not answer:
         return replayed_response(kept, response.request)
     given = httpx2.Response(response.status_code, headers=headers, content=answer.body, request=response.request)
-    given.elapsed = response.elapsed
+    given.elapsed = datetime.timedelta(milliseconds=call.attempt.now_ms() - entry.at)
     return given

@@ -50,7 +50,12 @@ class Desk:
     """Takes requests, asks the brain, books the payment, builds the reply. Knows nothing of sockets."""
 
     def __init__(
-        self, brain: Brain, journal: Journal, prices: Mapping[str, Price], cache_minimum: int, refuses: Collection[str]
+        self,
+        brain: Brain,
+        journal: Journal,
+        prices: Mapping[str, Price],
+        cache_minimum: int,
+        refuses: Collection[str] = (),
     ) -> None:
         self.closing = threading.Event()
         self._brain = brain

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 import agentcheckpoint as ac
 from agentcheckpoint.attempt import after_commit
 from agentcheckpoint.core.models import Located
+from agentcheckpoint.openai.retold import events_of
 from agentcheckpoint.store import wire
 from agentcheckpoint.testing.accounts import settle
 from agentcheckpoint.testing.brain import Answer, ToolCall, scripted
@@ -323,6 +324,17 @@ def test_the_raw_response_is_json_and_has_its_headers(url: str, provider: Provid
         assert raw.headers["content-type"] == "application/json" and raw.headers["openai-version"]
         assert raw.headers["x-request-id"] == provider.journal[0].request_id and raw.http_response.json()["id"]
         assert raw.elapsed.total_seconds() >= 0 and raw.retries_taken == 0 and "stream" not in raw.http_response.json()
+
+
+def test_a_transport_that_has_read_all_of_it_already_will_do(url: str) -> None:
+    body = {"id": "resp_1", "object": "response", "status": "completed", "output": [], "model": MODEL}
+    events = events_of(body)
+    own = httpx2.MockTransport(
+        lambda _: httpx2.Response(200, content=events, headers={"content-type": "text/event-stream"})
+    )
+    with OpenAI(base_url="http://x", api_key=KEY, http_client=httpx2.Client(transport=own)) as bare:
+        assert life_of(ac.wrap(bare, recover=True), url).id == "resp_1"
+    assert bills(url) == ["paid"]
 
 
 def test_a_recording_made_without_is_replayed_with_and_the_other_way_round(url: str, provider: Provider) -> None:
