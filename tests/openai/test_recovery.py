@@ -228,6 +228,30 @@ def test_a_server_that_gives_out_no_answers_by_their_ids_is_paid_again(
     assert bills(url) == ["unresolved", "paid"]
 
 
+@pytest.mark.parametrize("body", [{"object": "list", "data": []}, {"id": "resp_other", "status": "completed"}, "hi"])
+def test_what_is_another_answer_is_not_taken_for_it(url: str, provider: Provider, body: Any) -> None:
+    """Such as that of a gateway which answers every GET."""
+
+    def strike(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, json=body) if request.method == "GET" else outer.handle_request(request)
+
+    stopped(provider, url, "plain")
+    outer = httpx2.HTTPTransport()
+    answer = life(provider, url, "plain", http_client=httpx2.Client(transport=httpx2.MockTransport(strike)))
+    assert answer.output_text == "hi" and bills(url) == ["unresolved", "paid"]
+
+
+def test_a_client_keeps_what_it_was_told_of_recovering(url: str, provider: Provider) -> None:
+    """Through its copies, and when it is wrapped again for something else."""
+    stopped(provider, url, "plain")
+    client = ac.wrap(ac.wrap(recovering(provider), provider="openai").with_options(timeout=9), recover=None)
+    assert life_of(client, f"{url}2").output_text == "hi"
+    assert b'"stream":true' in provider.requests[-1].body
+    life_of(ac.wrap(client, recover=False), url)
+    assert bills(url) == ["unresolved", "paid"] and provider.looks == []
+    client.close()
+
+
 def test_the_sdks_own_retries_fetch_it_too(url: str, provider: Provider) -> None:
     stopped(provider, url, "plain")
     life(provider, url, "plain", max_retries=1, http_client=answering(provider, 500, 1))
