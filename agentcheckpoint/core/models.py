@@ -136,7 +136,7 @@ class Located(Logged):
     slot: str
     digest: str
     """The fingerprint of what was asked."""
-    entries: tuple[LedgerEntry, ...] = ()
+    entries: tuple[LedgerEntry, ...] = Field(min_length=1)
 
 
 class Settled(Logged):

@@ -18,6 +18,7 @@ from agentcheckpoint.openai.locating import is_locatable, locate
 from agentcheckpoint.openai.modelcall import ModelCall
 from agentcheckpoint.openai.sending import keep_answer, note_error, note_status, read_body, replayed_response
 from agentcheckpoint.openai.sse import Passing, named
+from agentcheckpoint.openai.usage import ENDED
 
 _BODY_HEADERS = ("content-type", "content-encoding", "content-length", "transfer-encoding")
 
@@ -31,7 +32,7 @@ def collect(call: ModelCall, entry: LedgerEntry, response: httpx2.Response, line
         if error is not None:
             note_error(call, entry, error)
             return Raised(error)
-        return (yield from _give(call, entry, response, passing.events[-1]))
+        return (yield from _give(call, entry, response, _terminal(passing) or {}))
     finally:
         call.handle_left()
 
@@ -40,22 +41,32 @@ def _read(
     call: ModelCall, entry: LedgerEntry, response: httpx2.Response, line: Line, passing: Passing
 ) -> Course[BaseException | None]:
     """Reads to the terminal event; what kept it from that. The answer's id is committed as soon as it comes."""
-    error: BaseException | None = None
     next_chunk = line.chunks(response)
-    request_id = response.headers.get("x-request-id")
-    while error is None and not passing.ended:
-        outcome = yield Invoke(next_chunk)
-        if isinstance(outcome, Raised):
-            error = outcome.error
-        elif outcome.value is None:
-            error = httpx2.RemoteProtocolError("the stream ended without its terminal event", request=response.request)
-        else:
-            passing.feed(outcome.value)
-            known_as = named(call.endpoint, passing.events) if is_locatable(call, entry) else None
-            if known_as is not None and not passing.ended:
-                entry = yield from locate(call, entry, known_as, request_id)
+    error: BaseException | None = None
+    try:
+        while error is None and not passing.ended:
+            outcome = yield Invoke(next_chunk)
+            if isinstance(outcome, Raised):
+                error = outcome.error
+            elif outcome.value is None:
+                break
+            else:
+                passing.feed(outcome.value)
+                known_as = named(call.endpoint, passing.events) if is_locatable(call, entry) else None
+                if known_as is not None and not passing.ended:
+                    entry = yield from locate(call, entry, known_as, response.headers.get("x-request-id"))
+    except Exception:
+        yield Invoke(partial(line.close, response))
+        raise
     yield Invoke(partial(line.close, response))
+    if error is None and _terminal(passing) is None:
+        error = httpx2.RemoteProtocolError("the stream ended without its terminal event", request=response.request)
     return error
+
+
+def _terminal(passing: Passing) -> Mapping[str, object] | None:
+    """The event that says how the answer ended."""
+    return next((event for event in passing.events if event.get("type") in (*ENDED, "error")), None)
 
 
 def _give(

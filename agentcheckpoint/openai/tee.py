@@ -61,11 +61,11 @@ class TeeBase:
         return not self.over and (last or self._name() is not None)
 
     def _name(self) -> str | None:
-        """The answer's id, if it can be fetched by it, and that is not stored yet."""
+        """The answer's id, if it can be fetched by it, and that is not stored yet. One of the first events has it."""
         if not is_locatable(self.call, self.entry):
             return None
         with self._taking:
-            return named(self.call.endpoint, self.passing.events[:1])
+            return named(self.call.endpoint, self.passing.events[:3])
 
     def keep(self, last: bool) -> Course[None]:
         """Commits what is due: the whole stream before its last event, the answer's id before its first."""

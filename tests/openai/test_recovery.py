@@ -473,6 +473,24 @@ def test_an_id_that_cannot_be_stored_does_not_cost_the_answer(
     paid_once(provider, url)
 
 
+ENDLESS = [
+    b"data: [DONE]\n\n",
+    b'data: {"type":"response.in_progress","response":{"id":"resp_1","status":"in_progress"}}\n\ndata: [DONE]\n\n',
+    b"",
+]
+
+
+@pytest.mark.parametrize("events", ENDLESS, ids=["only its end", "in progress", "nothing"])
+def test_a_plain_calls_stream_without_a_terminal_event_is_no_answer(url: str, events: bytes) -> None:
+    own = httpx2.MockTransport(
+        lambda request: httpx2.Response(200, content=events, headers={"content-type": "text/event-stream"})
+    )
+    bare = OpenAI(base_url="http://x", api_key=KEY, max_retries=0, http_client=httpx2.Client(transport=own))
+    with ac.wrap(bare, recover=True) as client, pytest.raises(openai.APIConnectionError):
+        life_of(client, url)
+    assert bills(url) == ["unresolved"] and recorded(url) == []
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_that_has_lost_the_run_hears_of_it_when_the_id_is_stored(url: str, provider: Provider, kind: str) -> None:
     def strike(_: object, change: Any) -> None:
