@@ -40,9 +40,16 @@ POINTS: tuple[tuple[str, str, str, str], ...] = (
     ("model call", "after the provider was paid, before the answer is read", "request 1", "after"),
     ("model call", "after the answer was read, before the commit is sent", "done ask", "before"),
     ("model call", "after the commit was applied, before the caller has the answer", "done ask", "after"),
+    ("stream", "after the provider was paid, before its first event is read", "request 2", "after"),
     ("stream", "in the middle of its events", "event", "after"),
     ("stream", "after its last event came, before the commit is sent", "done stream", "before"),
     ("stream", "after the commit was applied, before the caller has the last event", "done stream", "after"),
+    ("call with `recover=True`", "after the provider was paid, before the answer is read", "request 1", "after"),
+    ("call with `recover=True`", "while the answer is being made", "located ask", "after"),
+    ("call with `recover=True`", "after the answer was read, before the commit is sent", "done ask", "before"),
+    ("background call", "after the provider was paid, before the answer is read", "request 1", "after"),
+    ("background call", "after its id was committed, before the answer is fetched", "done ask", "after"),
+    ("background call", "after the answer was fetched, before its cost is committed", "settled ask", "before"),
     ("run", "after its last step, before its end is stored", "end", "before"),
 )
 
@@ -54,8 +61,8 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def live(run_id: str, url: str, provider: str, tally: Path, point: tuple[str, str] | None) -> None:
-    """One life of the worker: a plain step, a model call, a streamed one."""
+def live(run_id: str, url: str, provider: str, tally: Path, what: str, point: tuple[str, str] | None) -> None:
+    """One life of the worker: a plain step, a model call (as ``what`` says), a streamed one."""
     requests = 0
 
     def reach(place: str, when: str) -> None:
@@ -74,13 +81,17 @@ def live(run_id: str, url: str, provider: str, tally: Path, point: tuple[str, st
         return "a document"
 
     watch_packets(reach)
-    client = ac.wrap(client_for(provider, before, lambda _: reach(f"request {requests}", "after")))
+    bare = client_for(provider, before, lambda _: reach(f"request {requests}", "after"))
+    client = ac.wrap(bare, recover=True if "recover" in what else None)
+    background = what.startswith("background")
     with ac.run(run_id, store=url) as run:
         document = run.step("read", read)
         with ac.name("ask"):
-            said = client.responses.create(model="gpt-5-mini", input=f"Sum up {document}").output_text
+            said = client.responses.create(model="gpt-5-mini", input=f"Sum up {document}", background=background)
+        while said.status in ("queued", "in_progress"):
+            said = client.responses.retrieve(said.id)
         with ac.name("stream"):
-            for _ in client.responses.create(model="gpt-5-mini", input=f"Translate {said}", stream=True):
+            for _ in client.responses.create(model="gpt-5-mini", input=f"Translate {said.output_text}", stream=True):
                 reach("event", "after")
         reach("end", "before")
 
@@ -136,9 +147,9 @@ def two_lives(url: str, room: Path, number: int) -> dict[str, object]:
         while not address.exists():
             time.sleep(0.005)
         run_id, paid_to = f"run-{number}", address.read_text()
-        first = ended(fork(lambda: live(run_id, url, paid_to, tally, (place, when))))
+        first = ended(fork(lambda: live(run_id, url, paid_to, tally, what, (place, when))))
         paid_before = len(read_payments(journal))
-        second = ended(fork(lambda: live(run_id, url, paid_to, tally, None)))
+        second = ended(fork(lambda: live(run_id, url, paid_to, tally, what, None)))
     finally:
         os.kill(provider, signal.SIGKILL)
         ended(provider)

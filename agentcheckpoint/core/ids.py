@@ -135,6 +135,14 @@ def is_inside(slot: str, slots: Container[str]) -> bool:
     return any(slot[:i] in slots for i, char in enumerate(slot) if char == "/")
 
 
+def split_slot(slot: str) -> tuple[str, int]:
+    """A slot's name in its scope, and its ordinal; a keyed slot stands alone."""
+    base, _, ordinal = slot.rpartition("#")
+    if not slot.endswith("]") and ordinal.isascii() and ordinal.isdigit():
+        return base, int(ordinal)
+    return slot, 1
+
+
 def _text(what: str, text: object, most: int) -> str:
     if not isinstance(text, str):
         raise _invalid(what, text, f"a str of 1 to {most} characters")

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from agentcheckpoint.core import ids
+from agentcheckpoint.core.handles import Handles
 from agentcheckpoint.core.models import Done, Inputs, LogEntry, Rejected
 
 
@@ -86,12 +87,15 @@ class Journal:
 
     def __init__(self, entries: Iterable[LogEntry]) -> None:
         self.records: dict[str, Done] = {}
+        self.handles = Handles()
+        """The answers that were paid for, perhaps, and can be fetched by their ids."""
         self._ordinals: dict[str, dict[int, Done]] = defaultdict(dict)
         self._met: set[str] = set()
         self._keyed: dict[str, Call] = {}
         # Reentrant: a call that nobody awaited is ended by its finalizer, and that may run anywhere.
         self._lock = threading.RLock()
         for entry in entries:
+            self.handles.tell(entry)
             if isinstance(entry, Done):
                 self._put(entry)
             elif isinstance(entry, Rejected):
@@ -212,7 +216,7 @@ class Journal:
             done = self.records.get(slot)
             if done is not None and done.id == target:
                 del self.records[slot]
-                base, ordinal = _split(slot)
+                base, ordinal = ids.split_slot(slot)
                 self._ordinals[base].pop(ordinal, None)
 
     def _free(self, call: Call) -> None:
@@ -247,13 +251,5 @@ class Journal:
 
     def _put(self, done: Done) -> None:
         self.records[done.slot] = done
-        base, ordinal = _split(done.slot)
+        base, ordinal = ids.split_slot(done.slot)
         self._ordinals[base][ordinal] = done
-
-
-def _split(slot: str) -> tuple[str, int]:
-    """A slot's name in its scope, and its ordinal; a keyed slot stands alone."""
-    base, _, ordinal = slot.rpartition("#")
-    if not slot.endswith("]") and ordinal.isascii() and ordinal.isdigit():
-        return base, int(ordinal)
-    return slot, 1

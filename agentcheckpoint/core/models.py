@@ -80,6 +80,8 @@ class LedgerEntry(Record):
     """Where the price came from, or why there is none."""
     request_id: str | None = None
     """The provider's id of the request."""
+    response_id: str | None = None
+    """The provider's id of the answer, by which it can be fetched again for nothing."""
     at: Natural = 0
     """When it was sent, milliseconds since the epoch on the store's clock."""
     ms: Natural = 0
@@ -150,6 +152,24 @@ class Intent(Logged):
     entries: tuple[LedgerEntry, ...] = ()
 
 
+class Located(Logged):
+    """The provider has named the answer that it is making: its ledger entry has the id to fetch it by."""
+
+    k: Literal["located"] = "located"
+    slot: str
+    digest: str
+    """The fingerprint of what was asked."""
+    entries: tuple[LedgerEntry, ...] = Field(min_length=1)
+
+
+class Settled(Logged):
+    """What became of attempts that were unresolved, learned later."""
+
+    k: Literal["settled"] = "settled"
+    slot: str
+    entries: tuple[LedgerEntry, ...] = ()
+
+
 class Done(Logged):
     """A step's checkpoint. Its result is kept apart, under the same id."""
 
@@ -202,4 +222,6 @@ class Closed(Logged):
     entries: tuple[LedgerEntry, ...] = ()
 
 
-LogEntry: TypeAlias = Annotated[Birth | Opened | Intent | Done | Failed | Rejected | Closed, Field(discriminator="k")]
+LogEntry: TypeAlias = Annotated[
+    Birth | Opened | Intent | Located | Settled | Done | Failed | Rejected | Closed, Field(discriminator="k")
+]

@@ -113,7 +113,7 @@ def _where(life: Life) -> str:
     """Where a kill came, in words."""
     slot = plain(str(life.last.get("slot", "")).partition("[")[0])
     match life.last.get("kind"):
-        case "intent":
+        case "intent" | "located":
             return f"while {slot} was under way"
         case "done":
             return f"after {slot} was stored"

@@ -12,7 +12,7 @@ from agentcheckpoint import current
 from agentcheckpoint.attempt import Attempt, new_id
 from agentcheckpoint.core.journal import Call
 from agentcheckpoint.core.ledger import as_waste
-from agentcheckpoint.core.models import Done, Rejected
+from agentcheckpoint.core.models import Done, LedgerEntry, Rejected
 from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.flow import Flow, Perform, run_flow
 from agentcheckpoint.options import OnMismatch, Step
@@ -70,7 +70,8 @@ def reject(answer: object, why: str) -> None:
             f"ac.reject: {reprlib.repr(answer)} is not an answer that the current run has handed out. Give it what "
             "the wrapped client returned, or the answer's id, inside the run."
         )
-    run_flow(here.attempt.store, _reject(here.attempt, *found, why))
+    entries = as_waste(here.attempt.money.get(entry.id, entry) for entry in found[0].entries)
+    run_flow(here.attempt.store, refuse(here.attempt, *found, why, tuple(entries)))
 
 
 def _names_of(answer: object) -> list[str]:
@@ -83,8 +84,8 @@ def _names_of(answer: object) -> list[str]:
     return [name for name in given if isinstance(name, str)]
 
 
-def _reject(attempt: Attempt, done: Done, call: Call, why: str) -> Flow[None]:
-    entries = tuple(as_waste(attempt.money.get(entry.id, entry) for entry in done.entries))
+def refuse(attempt: Attempt, done: Done, call: Call, why: str, entries: tuple[LedgerEntry, ...]) -> Flow[None]:
+    """Stores that a recorded answer was refused, with what its attempts came to: its step is open again."""
     refused = Rejected(
         id=new_id(), at=attempt.now_ms(), slot=done.slot, target=done.id, why=why[:2000], entries=entries
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import ContextVar, Token
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, TypeVar, cast
 
 import httpx2
@@ -18,16 +18,20 @@ import openai
 
 from agentcheckpoint.core.pricing import Price
 from agentcheckpoint.errors import AgentCheckpointError, RunMisuse
-from agentcheckpoint.flow import run_flow, run_flow_async
+from agentcheckpoint.flow import Flow, run_flow, run_flow_async
+from agentcheckpoint.openai.added import ask, is_refused
+from agentcheckpoint.openai.background import Look, look
+from agentcheckpoint.openai.course import send_flow
+from agentcheckpoint.openai.line import Line
 from agentcheckpoint.openai.modelcall import ModelCall, Terms, begin
-from agentcheckpoint.openai.sending import fail, send_flow
-from agentcheckpoint.openai.streams import receive, receive_async
+from agentcheckpoint.openai.sending import fail
+from agentcheckpoint.openai.streams import async_line, blocking_line
 from agentcheckpoint.openai.tee import make_way
 
 C = TypeVar("C", openai.OpenAI, openai.AsyncOpenAI)
 
 _classes: dict[Any, Any] = {}
-_scope: ContextVar[ModelCall | None] = ContextVar("agentcheckpoint_call", default=None)
+_scope: ContextVar[ModelCall | Look | None] = ContextVar("agentcheckpoint_call", default=None)
 
 
 def _above(face: type[Any], client: object) -> Any:
@@ -35,9 +39,16 @@ def _above(face: type[Any], client: object) -> Any:
     return cast(Any, super(face, client))
 
 
-def _leave(token: Token[ModelCall | None]) -> None:
+def _leave(token: Token[ModelCall | Look | None]) -> None:
     with suppress(ValueError):  # a coroutine that nobody awaited to its end is closed in another context
         _scope.reset(token)
+
+
+def _flow(call: ModelCall | Look, request: httpx2.Request, stream: bool, line: Line) -> Flow[httpx2.Response]:
+    """One HTTP attempt of a call, or one look at a response."""
+    if isinstance(call, Look):
+        return call.flow(request, stream, line)
+    return send_flow(call, request, stream, line)
 
 
 class _Checkpointed:
@@ -53,14 +64,16 @@ class _Checkpointed:
 
     with_options = copy
 
-    def _begin(self, options: Any) -> ModelCall | None:
+    def _begin(self, options: Any) -> ModelCall | Look | None:
         base: httpx2.URL = _above(_Checkpointed, self).base_url
         given = self._agentcheckpoint
         provider = given.provider or ("openai" if base.host == "api.openai.com" else None)
-        url = str(options.url).removeprefix(str(base))
-        call = begin(options.method, url, _body(options), Terms(provider, given.prices))
-        if call is not None:
-            make_way(call)
+        terms = Terms(provider, given.prices, given.recover, str(base))
+        path = "/" + str(options.url).removeprefix(str(base)).partition("?")[0].strip("/")
+        call = begin(options.method, path, _body(options), terms)
+        if call is None:
+            return look(options.method, path, terms)
+        make_way(call)
         return call
 
 
@@ -70,9 +83,16 @@ class _Blocking(_Checkpointed):
         call = self._begin(options)
         token = _scope.set(call)  # also if there is none: a call made inside another one is not part of that
         try:
-            return send(cast_to, options, **kwargs)
+            if not isinstance(call, ModelCall):
+                return send(cast_to, options, **kwargs)
+            try:
+                return send(cast_to, ask(call, options), **kwargs)
+            except openai.APIStatusError as exc:
+                if not is_refused(call, exc):
+                    raise
+            return send(cast_to, ask(call, options), **kwargs)
         except BaseException as exc:
-            if call is not None and call.attempt.store is not None:
+            if isinstance(call, ModelCall) and call.attempt.store is not None:
                 try:
                     if not isinstance(exc, AgentCheckpointError):
                         run_flow(call.attempt.store, fail(call, exc))
@@ -87,9 +107,8 @@ class _Blocking(_Checkpointed):
         call = _scope.get()
         if call is None or call.attempt.store is None:
             return cast(httpx2.Response, send(request, stream=stream, **kwargs))
-        return run_flow(
-            call.attempt.store, send_flow(call, request, partial(send, request, stream=stream, **kwargs), receive)
-        )
+        line = blocking_line(lambda request, stream: send(request, stream=stream, **kwargs))
+        return run_flow(call.attempt.store, _flow(call, request, stream, line))
 
 
 class _Async(_Checkpointed):
@@ -98,9 +117,16 @@ class _Async(_Checkpointed):
         call = self._begin(options)
         token = _scope.set(call)
         try:
-            return await send(cast_to, options, **kwargs)
+            if not isinstance(call, ModelCall):
+                return await send(cast_to, options, **kwargs)
+            try:
+                return await send(cast_to, ask(call, options), **kwargs)
+            except openai.APIStatusError as exc:
+                if not is_refused(call, exc):
+                    raise
+            return await send(cast_to, ask(call, options), **kwargs)
         except BaseException as exc:
-            if call is not None and call.attempt.store is not None:
+            if isinstance(call, ModelCall) and call.attempt.store is not None:
                 try:
                     if not isinstance(exc, AgentCheckpointError):
                         await run_flow_async(call.attempt.store, fail(call, exc))
@@ -115,12 +141,18 @@ class _Async(_Checkpointed):
         call = _scope.get()
         if call is None or call.attempt.store is None:
             return cast(httpx2.Response, await send(request, stream=stream, **kwargs))
-        return await run_flow_async(
-            call.attempt.store, send_flow(call, request, partial(send, request, stream=stream, **kwargs), receive_async)
-        )
+        line = async_line(lambda request, stream: send(request, stream=stream, **kwargs))
+        return await run_flow_async(call.attempt.store, _flow(call, request, stream, line))
 
 
-def wrap(client: C, /, *, prices: Mapping[str, Price] | None = None, provider: str | None = None) -> C:
+def wrap(
+    client: C,
+    /,
+    *,
+    prices: Mapping[str, Price] | None = None,
+    provider: str | None = None,
+    recover: bool | None = None,
+) -> C:
     """The same client, whose chat completions, responses and embeddings are checkpointed inside a run.
 
     Outside a run it behaves exactly like the one given, which itself is left as it is; both share one connection pool.
@@ -130,6 +162,10 @@ def wrap(client: C, /, *, prices: Mapping[str, Price] | None = None, provider: s
         prices: your own prices by model name; they come before the published ones.
         provider: whose published prices apply, such as ``"openai"``. By default OpenAI's where the base URL is
             OpenAI's own; a compatible server's prices are unknown until you name them.
+        recover: which answers of the Responses API can be fetched again by their ids after a crash, instead of bought
+            again. By default streams; ``True``: plain calls too, which then travel as streams underneath, so that
+            their ids are known while they are made; ``False``: none. It takes a response that the provider stores
+            (``store=False`` is not), and one commit more, for its id.
 
     Returns:
         A client of the same type, as far as type checkers and ``isinstance`` can tell. A client that is wrapped
@@ -143,7 +179,7 @@ def wrap(client: C, /, *, prices: Mapping[str, Price] | None = None, provider: s
         raise RunMisuse(f"ac.wrap takes an OpenAI or AsyncOpenAI client, not {type(given).__qualname__}.")
     _refuse_legacy(given)
     known: Terms | None = vars(given).get("_agentcheckpoint")
-    if known is not None and prices is None and provider is None:
+    if known is not None and prices is None and provider is None and recover is None:
         return client
     kind: Any = type(given) if known is not None else _wrapped_class(type(given))
     new = object.__new__(kind)
@@ -151,7 +187,11 @@ def wrap(client: C, /, *, prices: Mapping[str, Price] | None = None, provider: s
         if not isinstance(getattr(kind, attribute, None), cached_property):  # client.chat remembers its client
             vars(new)[attribute] = value
     known = known or Terms(None, {})
-    new._agentcheckpoint = Terms(provider or known.provider, known.prices if prices is None else dict(prices))
+    new._agentcheckpoint = Terms(
+        provider or known.provider,
+        known.prices if prices is None else dict(prices),
+        known.recover if recover is None else recover,
+    )
     return cast(C, new)
 
 

@@ -12,7 +12,7 @@ from typing import cast
 from agentcheckpoint import current
 from agentcheckpoint.attempt import Attempt
 from agentcheckpoint.core.fingerprint import request_inputs
-from agentcheckpoint.core.models import Done, LedgerEntry
+from agentcheckpoint.core.models import Done, LedgerEntry, Located
 from agentcheckpoint.core.pricing import Price
 from agentcheckpoint.errors import UnrecordedCallWarning
 from agentcheckpoint.openai.answer import Answer
@@ -39,10 +39,13 @@ _said: set[str] = set()
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Whose prices apply to a call."""
+    """What ``wrap`` was told: whose prices apply to a call, and which answers are fetched again by their ids."""
 
     provider: str | None
     prices: Mapping[str, Price]
+    recover: bool | None = None
+    base: str = ""
+    """The base URL of the client that makes the call."""
 
 
 @dataclass(slots=True)
@@ -55,6 +58,12 @@ class ModelCall:
     stream: bool
     """Whether a stream of events was asked for."""
     terms: Terms
+    body: Mapping[str, object]
+    """What is asked, as the caller wrote it."""
+    added: Mapping[str, object] = field(default_factory=dict[str, object])
+    """What is asked of the server beyond that."""
+    handle: Located | None = None
+    """What names the answer that is coming, once its id is known; this call has taken it."""
     unsettled: list[LedgerEntry] = field(default_factory=list[LedgerEntry])
     """Attempts whose outcome is not stored yet: it goes with the next commit."""
     done: Done | None = None
@@ -65,6 +74,28 @@ class ModelCall:
     @property
     def attempt(self) -> Attempt:
         return self.site.attempt
+
+    @property
+    def background(self) -> bool:
+        """Whether the provider is to make the answer in its own time."""
+        return self.body.get("background") is True
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the provider keeps the answer, to be fetched by its id."""
+        return self.endpoint == "responses" and self.body.get("store") is not False
+
+    def handle_used(self) -> None:
+        """The answer that the handle names is recorded, or is known to be no good."""
+        if self.handle is not None:
+            self.attempt.journal.handles.drop(self.handle.entries[-1].id)
+            self.handle = None
+
+    def handle_left(self) -> None:
+        """The call ended without that answer: the next equal one may fetch it."""
+        if self.handle is not None:
+            self.attempt.journal.handles.give_back(self.handle)
+            self.handle = None
 
     def answered(self, done: Done, answer: Answer, response_id: str | None) -> None:
         """The answer is recorded: remembers by which names the caller may refuse it."""
@@ -81,11 +112,11 @@ class ModelCall:
         return f"run {self.attempt.run_id!r}, step {self.site.slot!r}"
 
 
-def begin(method: str, url: str, body: object, terms: Terms) -> ModelCall | None:
+def begin(method: str, path: str, body: object, terms: Terms) -> ModelCall | None:
     """The step that this request is, with its slot; ``None``: it passes through.
 
     Args:
-        method, url: as the SDK has them before it adds the base URL.
+        method, path: of the request, without the base URL and the query.
         body: the JSON body as it will be sent.
         terms: whose prices apply.
 
@@ -94,7 +125,6 @@ def begin(method: str, url: str, body: object, terms: Terms) -> ModelCall | None
     """
     if method.lower() != "post":
         return None
-    path = "/" + url.partition("?")[0].strip("/")
     endpoint = STEPS.get(path)
     here = current.position()
     if here is None:
@@ -117,7 +147,7 @@ def _take_slot(attempt: Attempt, endpoint: Endpoint, body: Mapping[str, object],
     call = attempt.journal.call(scope, step.name, step.key, inputs)
     model = body.get("model")
     site = Site(attempt, step, "llm", scope, call, f"openai:{endpoint}")
-    return ModelCall(site, endpoint, model if isinstance(model, str) else None, body.get("stream") is True, terms)
+    return ModelCall(site, endpoint, model if isinstance(model, str) else None, body.get("stream") is True, terms, body)
 
 
 def _warn_if_paid(path: str, endpoint: Endpoint | None) -> None:

@@ -1,11 +1,11 @@
-"""One HTTP attempt of a model call: replayed, or paid for under an intent and committed with its cost."""
+"""What a model call stores: its intent, its answer with what that cost, or what became of it."""
 
 from __future__ import annotations
 
 import datetime
 import warnings
-from collections.abc import Callable
-from typing import Any, cast
+from functools import partial
+from typing import cast
 
 import httpx2
 from pydantic_core import from_json
@@ -17,7 +17,9 @@ from agentcheckpoint.errors import StepMismatch, UnrecordedCallWarning
 from agentcheckpoint.explain import placed
 from agentcheckpoint.flow import Course, Flow, Invoke, Perform, Raised
 from agentcheckpoint.openai.answer import Answer
-from agentcheckpoint.openai.modelcall import ModelCall, stacklevel
+from agentcheckpoint.openai.forgotten import name_forgotten
+from agentcheckpoint.openai.line import Line
+from agentcheckpoint.openai.modelcall import ModelCall, Terms, stacklevel
 from agentcheckpoint.openai.sse import first_id
 from agentcheckpoint.openai.usage import Answered, Endpoint, read_answer
 from agentcheckpoint.steps import decide, keep_result, note_failure, replay
@@ -33,30 +35,7 @@ _NEVER_LEFT = (
 """With these no request has reached the provider."""
 
 
-def send_flow(
-    call: ModelCall,
-    request: httpx2.Request,
-    send: Callable[[], Any],
-    receive: Callable[[ModelCall, LedgerEntry, httpx2.Response], Flow[httpx2.Response]],
-) -> Flow[httpx2.Response]:
-    """One HTTP attempt: replayed, or paid for. ``receive`` takes a good answer in, in its client's colour."""
-    answer = yield from _recorded(call)
-    if answer is not None:
-        return replayed_response(answer, request)
-    entry = yield from _intend(call)
-    request.headers.setdefault("X-Client-Request-Id", entry.id)
-    outcome = yield Invoke(send)
-    if isinstance(outcome, Raised):
-        _note_error(call, entry, outcome.error)
-        return outcome
-    response = cast(httpx2.Response, outcome.value)
-    if not response.is_success:
-        _note_status(call, entry, response.status_code, response.headers.get("x-request-id"))
-        return response
-    return (yield from receive(call, entry, response))
-
-
-def _recorded(call: ModelCall) -> Course[Answer | None]:
+def recorded(call: ModelCall) -> Course[Answer | None]:
     """The recorded answer, if the step has one."""
     done = yield from decide(call.site)
     if done is None:
@@ -86,7 +65,7 @@ def _shape(function: str | None, stream: bool) -> str:
     return f"{'a stream' if stream else 'an answer'} of {function}"
 
 
-def _intend(call: ModelCall) -> Course[LedgerEntry]:
+def intend(call: ModelCall) -> Course[LedgerEntry]:
     """Stores that an attempt is about to be paid for, with what became of those before it."""
     attempt = call.attempt
     entry = LedgerEntry(
@@ -103,13 +82,13 @@ def _intend(call: ModelCall) -> Course[LedgerEntry]:
     return entry
 
 
-def _note_error(call: ModelCall, entry: LedgerEntry, error: BaseException) -> None:
+def note_error(call: ModelCall, entry: LedgerEntry, error: BaseException) -> None:
     """The attempt got no answer: not billed if it never left, else nobody knows."""
     bill: Bill = "not_billed" if isinstance(error, _NEVER_LEFT) else "unresolved"
     _settle(call, entry, bill=bill, price=f"no answer: {type(error).__name__}")
 
 
-def _note_status(call: ModelCall, entry: LedgerEntry, status: int, request_id: str | None) -> None:
+def note_status(call: ModelCall, entry: LedgerEntry, status: int, request_id: str | None) -> None:
     """The attempt was answered with an error. What the server broke off itself may have been billed."""
     bill: Bill = "not_billed" if status < 500 else "unresolved"
     _settle(call, entry, bill=bill, price=f"HTTP {status}", request_id=request_id)
@@ -122,19 +101,23 @@ def _settle(call: ModelCall, entry: LedgerEntry, **update: object) -> LedgerEntr
 
 
 def keep_answer(call: ModelCall, entry: LedgerEntry, answer: Answer, said: Answered) -> Course[Answer]:
-    """Commits a complete answer with its cost. What says of itself that it failed is no result.
+    """Commits an answer with its cost. What says of itself that it failed is no result; what is still being made can
+    be, and has no cost yet.
 
     Returns the answer to hand on: this one, or the one that an heir recorded first.
     """
-    bought = _bought(call, entry, answer, said)
+    request_id = dict(answer.headers).get("x-request-id")
+    bought = _settle(call, priced_by(entry, said, call.terms), request_id=entry.request_id or request_id)
     if said.failed is not None:
         error = RuntimeError(f"the provider answered with status {answer.status}, and: {said.failed}")
         yield from note_failure(call.site, error, bought.ms, (bought,))
         call.unsettled = []
+        call.handle_used()
         return answer
     data = answer.to_bytes()
     stored = yield from keep_result(call.site, call.site.call.inputs, data, bought.ms, (bought,), answer.body)
     call.unsettled = []
+    call.handle_used()
     if stored is not None:
         with placed(call.attempt.run_id, call.site.slot):
             return Answer.from_bytes(stored)
@@ -142,18 +125,23 @@ def keep_answer(call: ModelCall, entry: LedgerEntry, answer: Answer, said: Answe
     return answer
 
 
-def _bought(call: ModelCall, entry: LedgerEntry, answer: Answer, said: Answered) -> LedgerEntry:
-    return _settle(
-        call,
-        priced(entry, said, call.terms.prices),
-        # an answer that failed and names no usage may not be billed at all
-        bill="unresolved" if said.failed is not None and said.usage is None else "paid",
-        request_id=dict(answer.headers).get("x-request-id"),
+def priced_by(entry: LedgerEntry, said: Answered, terms: Terms) -> LedgerEntry:
+    """The attempt's entry with what its answer says of tokens, model and tier, and with what that costs."""
+    known = priced(entry, said, terms.prices)
+    # an answer that failed and names no usage may not be billed at all
+    unknown = said.unfinished or (said.failed is not None and said.usage is None)
+    return known.model_copy(
+        update={
+            "bill": "unresolved" if unknown else "paid",
+            "price": "still being made" if said.unfinished else known.price,
+            "response_id": entry.response_id or said.response_id,
+        }
     )
 
 
 def fail(call: ModelCall, error: BaseException) -> Course[None]:
     """The whole call raised: stores what became of its attempts, if that is not stored yet."""
+    name_forgotten(call, error)
     if call.unsettled and not _is_stored(call):
         yield from note_failure(call.site, error, 0, tuple(call.unsettled))
     elif call.done is not None and isinstance(error, Exception):
@@ -177,18 +165,16 @@ def replayed_response(answer: Answer, request: httpx2.Request) -> httpx2.Respons
     return response
 
 
-def take_in(
-    call: ModelCall, entry: LedgerEntry, read: Callable[[], Any], response: httpx2.Response
-) -> Flow[httpx2.Response]:
+def take_in(call: ModelCall, entry: LedgerEntry, response: httpx2.Response, line: Line) -> Flow[httpx2.Response]:
     """Takes in an answer that is not a stream: reads it whole, and commits it."""
-    outcome = yield Invoke(read)
+    outcome = yield Invoke(partial(line.read, response))
     if isinstance(outcome, Raised):
-        _note_error(call, entry, outcome.error)
+        note_error(call, entry, outcome.error)
         return outcome
     body: bytes = outcome.value
     answer = Answer.of(response.status_code, response.headers.multi_items(), body)
-    said = _read_body(call.endpoint, body)
-    if said.unfinished:
+    said = read_body(call.endpoint, body)
+    if said.unfinished and not (call.background and said.response_id):
         _let_go(call)
         return response
     kept = yield from keep_answer(call, entry, answer, said)
@@ -196,22 +182,22 @@ def take_in(
 
 
 def _let_go(call: ModelCall) -> None:
-    """The answer is still being made: no step, and its intent stands as unresolved."""
+    """The answer is still being made, and cannot be told from another: no step, and its intent stands as unresolved."""
     call.unsettled = []
     call.attempt.journal.end(call.site.call)
     warnings.warn(
-        f"{call.where}: the provider is still making this answer (background=True), so it is not recorded: what it "
-        "costs is unresolved, and a resume asks for it again. Without background=True it is a step.",
+        f"{call.where}: the provider is still making this answer, though background=True was not asked for, or does "
+        "not say its id. It is not recorded: what it costs is unresolved, and a resume asks for it again.",
         UnrecordedCallWarning,
         stacklevel=stacklevel(),
     )
 
 
 def _id_of(endpoint: Endpoint, body: bytes) -> str | None:
-    return _read_body(endpoint, body).response_id
+    return read_body(endpoint, body).response_id
 
 
-def _read_body(endpoint: Endpoint, body: bytes) -> Answered:
+def read_body(endpoint: Endpoint, body: bytes) -> Answered:
     """What a whole answer says of itself. A page of a proxy's, say, is no answer."""
     try:
         decoded = from_json(body)

@@ -17,14 +17,19 @@ _LONGEST_END = 4
 class Passing:
     """Splits a stream into events and follows its state.
 
+    Args:
+        endpoint: whose stream it is.
+        hide_usage: do not give out a chunk that has nothing but a chat's usage.
+
     Attributes:
         events: the decoded data of the events so far.
         answered: the model has said its last word; what may follow is usage and the terminal event.
         ended: the terminal event has come.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, *, hide_usage: bool = False) -> None:
         self._endpoint = endpoint
+        self._hide_usage = hide_usage
         self._raw: list[bytes] = []
         self._rest = b""
         self._finished: dict[int, bool] = {}
@@ -47,31 +52,33 @@ class Passing:
         events: list[tuple[bytes, bool]] = []
         while (match := _END_OF_EVENT.search(self._rest, searched)) is not None:
             event, self._rest, searched = self._rest[: match.end()], self._rest[match.end() :], 0
-            events.append((event, self._take(event)))
+            events += self._take(event)
         return events
 
     def rest(self) -> list[tuple[bytes, bool]]:
         """What came after the last whole event, when no more comes."""
         rest, self._rest = self._rest, b""
-        return [(rest, self._take(rest))] if rest else []
+        return self._take(rest) if rest else []
 
-    def _take(self, event: bytes) -> bool:
+    def _take(self, event: bytes) -> list[tuple[bytes, bool]]:
         self._raw.append(event)
         before = self.ended
-        self._look_at(event)
-        return self.ended and not before
+        body = self._look_at(event)
+        hidden = self._hide_usage and body is not None and body.get("choices") == [] and bool(body.get("usage"))
+        return [] if hidden else [(event, self.ended and not before)]
 
-    def _look_at(self, event: bytes) -> None:
+    def _look_at(self, event: bytes) -> Mapping[str, object] | None:
+        """Follows the state; what the event says, if it is a JSON object."""
         data = b"\n".join(line[5:].removeprefix(b" ") for line in event.splitlines() if line.startswith(b"data:"))
         if data.startswith(b"[DONE]"):
             self.ended = True
-            return
+            return None
         try:
             decoded = from_json(data)
         except ValueError:
-            return
+            return None
         if not isinstance(decoded, dict):
-            return
+            return None
         body = cast("dict[str, Any]", decoded)
         self.events.append(body)
         if self._endpoint == "responses":
@@ -80,6 +87,7 @@ class Passing:
             self.ended = True
         else:
             self._follow_choices(body.get("choices"))
+        return body
 
     def _follow_choices(self, choices: object) -> None:
         for choice in _elements(choices):
@@ -100,9 +108,16 @@ def first_id(endpoint: Endpoint, body: bytes) -> str | None:
     for match in _END_OF_EVENT.finditer(body):
         passing.feed(body[start : match.end()])
         start = match.end()
-        for event in passing.events[-1:]:
-            response = event.get("response") if endpoint == "responses" else event
-            known_as = cast("Mapping[str, object]", response).get("id") if isinstance(response, Mapping) else None
-            if isinstance(known_as, str) and known_as:
-                return known_as
+        if (known_as := named(endpoint, passing.events[-1:])) is not None:
+            return known_as
+    return None
+
+
+def named(endpoint: Endpoint, events: Iterable[Mapping[str, object]]) -> str | None:
+    """The answer's id, if one of these events names it."""
+    for event in events:
+        response = event.get("response") if endpoint == "responses" else event
+        known_as = cast("Mapping[str, object]", response).get("id") if isinstance(response, Mapping) else None
+        if isinstance(known_as, str) and known_as:
+            return known_as
     return None

@@ -6,15 +6,19 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import httpx2
 
 from agentcheckpoint.core.models import LedgerEntry
 from agentcheckpoint.flow import Course, Flow, run_flow, run_flow_async
+from agentcheckpoint.openai.collecting import collect
+from agentcheckpoint.openai.line import Line
 from agentcheckpoint.openai.modelcall import ModelCall
 from agentcheckpoint.openai.sending import take_in
+from agentcheckpoint.openai.sse import Passing
 from agentcheckpoint.openai.tee import TeeBase
 from agentcheckpoint.store.store import Store
 
@@ -49,7 +53,7 @@ class Tee(TeeBase, httpx2.SyncByteStream):
                 while self.waiting:
                     event, last = self.waiting.popleft()
                     if self.is_due(last):
-                        run_flow(self.store, self.commit())
+                        run_flow(self.store, self.keep(last))
                     yield event
                 if not self._read() and not self._at_end():
                     return
@@ -135,7 +139,7 @@ class AsyncTee(TeeBase, httpx2.AsyncByteStream):
                 while self.waiting:
                     event, last = self.waiting.popleft()
                     if self.is_due(last):
-                        await run_flow_async(self.store, self.commit())
+                        await run_flow_async(self.store, self.keep(last))
                     yield event
                 if not await self._read() and not await self._at_end():
                     return
@@ -194,30 +198,80 @@ class AsyncTee(TeeBase, httpx2.AsyncByteStream):
                 await self.response.aclose()
 
 
-def receive(call: ModelCall, entry: LedgerEntry, response: httpx2.Response) -> Flow[httpx2.Response]:
-    """Takes in the answer to a blocking client's request."""
-    if not _is_stream(call, response):
-        return (yield from take_in(call, entry, response.read, response))
+class Watch(httpx2.SyncByteStream):
+    """A stream that is no step, of a blocking client."""
+
+    def __init__(self, response: httpx2.Response, at_end: Callable[[Passing], Flow[None]], store: Store) -> None:
+        self._response, self._at_end, self._store = response, at_end, store
+
+    def __iter__(self) -> Iterator[bytes]:
+        passing = Passing("responses")
+        for chunk in self._response.iter_bytes():
+            if _ends(passing, chunk):
+                run_flow(self._store, self._at_end(passing))
+            yield chunk
+
+    def close(self) -> None:
+        self._response.close()
+
+
+class AsyncWatch(httpx2.AsyncByteStream):
+    """A stream that is no step, of an async client."""
+
+    def __init__(self, response: httpx2.Response, at_end: Callable[[Passing], Flow[None]], store: Store) -> None:
+        self._response, self._at_end, self._store = response, at_end, store
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        passing = Passing("responses")
+        async for chunk in self._response.aiter_bytes():
+            if _ends(passing, chunk):
+                await run_flow_async(self._store, self._at_end(passing))
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+def _ends(passing: Passing, chunk: bytes) -> bool:
+    """Whether the terminal event comes with this chunk."""
+    return not passing.ended and bool(passing.feed(chunk)) and passing.ended
+
+
+def blocking_line(send: Callable[[httpx2.Request, bool], Any]) -> Line:
+    """How a blocking client speaks HTTP."""
+    return Line(send, httpx2.Response.read, httpx2.Response.close, _next_chunk, Tee, Watch)
+
+
+def async_line(send: Callable[[httpx2.Request, bool], Any]) -> Line:
+    """How an async client speaks HTTP."""
+    return Line(send, httpx2.Response.aread, httpx2.Response.aclose, _anext_chunk, AsyncTee, AsyncWatch)
+
+
+def _next_chunk(response: httpx2.Response) -> Callable[[], bytes | None]:
+    return partial(next, response.iter_bytes(), None)
+
+
+def _anext_chunk(response: httpx2.Response) -> Callable[[], Awaitable[bytes | None]]:
+    return partial(anext, response.aiter_bytes(), None)
+
+
+def receive(call: ModelCall, entry: LedgerEntry, response: httpx2.Response, line: Line) -> Flow[httpx2.Response]:
+    """Takes in the answer to a call's request: as a stream that is handed on, or whole."""
     store = call.attempt.store
-    assert store is not None
-    return _passing_on(response, Tee(call, entry, response, store))
+    if not is_event_stream(call, response) or store is None:
+        return (yield from take_in(call, entry, response, line))
+    if not call.stream:
+        return (yield from collect(call, entry, response, line))
+    return passing_on(response, line.tee(call, entry, response, store))
 
 
-def receive_async(call: ModelCall, entry: LedgerEntry, response: httpx2.Response) -> Flow[httpx2.Response]:
-    """Takes in the answer to an async client's request."""
-    if not _is_stream(call, response):
-        return (yield from take_in(call, entry, response.aread, response))
-    store = call.attempt.store
-    assert store is not None
-    return _passing_on(response, AsyncTee(call, entry, response, store))
-
-
-def _is_stream(call: ModelCall, response: httpx2.Response) -> bool:
+def is_event_stream(call: ModelCall, response: httpx2.Response) -> bool:
     """Some servers stream under other names than ``text/event-stream``; an error's body is JSON."""
-    return call.stream and "json" not in str(response.headers.get("content-type", "")).lower()
+    asked = call.stream or "stream" in call.added
+    return asked and "json" not in str(response.headers.get("content-type", "")).lower()
 
 
-def _passing_on(response: httpx2.Response, tee: Any) -> httpx2.Response:
+def passing_on(response: httpx2.Response, tee: Any) -> httpx2.Response:
     """The same response, its body passing through the tee; it is decoded already."""
     dropped = ("content-encoding", "content-length", "transfer-encoding")
     headers = [(key, value) for key, value in response.headers.multi_items() if key.lower() not in dropped]

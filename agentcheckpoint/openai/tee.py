@@ -13,10 +13,12 @@ import httpx2
 from agentcheckpoint.core.models import LedgerEntry
 from agentcheckpoint.errors import LeaseLost, UnrecordedCallWarning
 from agentcheckpoint.flow import Course, Invoke, Raised
+from agentcheckpoint.openai.added import hides_usage
 from agentcheckpoint.openai.answer import Answer
+from agentcheckpoint.openai.locating import is_locatable, locate
 from agentcheckpoint.openai.modelcall import ModelCall, stacklevel
 from agentcheckpoint.openai.sending import keep_answer
-from agentcheckpoint.openai.sse import Passing
+from agentcheckpoint.openai.sse import Passing, named
 from agentcheckpoint.openai.usage import read_stream
 from agentcheckpoint.store.store import Store
 
@@ -26,7 +28,7 @@ class TeeBase:
 
     def __init__(self, call: ModelCall, entry: LedgerEntry, response: httpx2.Response, store: Store) -> None:
         self.call, self.entry, self.response, self.store = call, entry, response, store
-        self.passing = Passing(call.endpoint)
+        self.passing = Passing(call.endpoint, hide_usage=hides_usage(call))
         self.waiting: deque[tuple[bytes, bool]] = deque()
         """Events that have come and were not handed on yet, each with whether it is the last."""
         self.reader = _here()
@@ -54,11 +56,26 @@ class TeeBase:
             self.waiting.extend(self.passing.rest())
 
     def is_due(self, last: bool) -> bool:
-        """Whether the stream must be committed before this event is handed on."""
+        """Whether something must be committed before this event is handed on."""
         self.reader = _here()
         if self.passing.answered and not self.waiting:
             self.call.attempt.journal.whole(self.call.site.call)
-        return last and not self.over
+        return not self.over and (last or self._name() is not None)
+
+    def _name(self) -> str | None:
+        """The answer's id, if it can be fetched by it, and that is not stored yet. One of the first events has it."""
+        if not is_locatable(self.call, self.entry):
+            return None
+        with self._taking:
+            return named(self.call.endpoint, self.passing.events[:3])
+
+    def keep(self, last: bool) -> Course[None]:
+        """Commits what is due: the whole stream before its last event, the answer's id before its first."""
+        if last:
+            yield from self.commit()
+        elif (known_as := self._name()) is not None:
+            request_id = self.response.headers.get("x-request-id")
+            self.entry = yield from locate(self.call, self.entry, known_as, request_id)
 
     # -- how it ends ----------------------------------------------------------------------------------------------
 
@@ -78,6 +95,7 @@ class TeeBase:
             kept = yield from keep_answer(self.call, self.entry, answer, said)
         finally:
             self.call.attempt.journal.end(self.call.site.call)
+            self.call.handle_left()
         if kept is not answer:
             raise self._superseded()
 
@@ -114,11 +132,13 @@ class TeeBase:
         if not self._settle():
             return
         self.call.unsettled = []  # its intent stands as unresolved
+        after = "runs again on resume" if self.call.handle is None else "fetches its answer when it is called again"
+        self.call.handle_left()
         self.call.attempt.journal.end(self.call.site.call)
         if why is not None:
             warnings.warn(
                 f"{self.call.where}: the stream is not recorded, since {why}. What it cost is unresolved; the step "
-                "runs again on resume.",
+                f"{after}.",
                 UnrecordedCallWarning,
                 stacklevel=stacklevel(),
             )

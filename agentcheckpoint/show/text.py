@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from agentcheckpoint.core.ledger import fold_entries, money, report
-from agentcheckpoint.core.models import Closed, Done, Failed, Intent, LedgerEntry, LogEntry, Rejected, StepKind, Usage
+from agentcheckpoint.core.ledger import fold_entries, logged_money, money, report
+from agentcheckpoint.core.models import Done, Failed, Intent, LedgerEntry, LogEntry, Rejected, StepKind, Usage
 
 Outcome: TypeAlias = Literal["done", "failed", "rejected", "unfinished"]
 
@@ -78,14 +78,11 @@ class _Story:
 def step_rows(entries: Sequence[LogEntry]) -> list[StepRow]:
     """Fold a run's log into one row per slot, in the order in which the slots first appear."""
     stories: dict[str, _Story] = {}
-    ledger: list[LedgerEntry] = []
     for entry in entries:
         if isinstance(entry, Intent | Done | Failed | Rejected):
             stories.setdefault(entry.slot, _Story()).tell(entry)
-        if isinstance(entry, Intent | Done | Failed | Rejected | Closed):
-            ledger.extend(entry.entries)
     bought: dict[str, list[LedgerEntry]] = {}
-    for attempt in fold_entries(ledger).values():
+    for attempt in fold_entries(logged_money(entries)).values():
         # An attempt may be known by its money alone.
         stories.setdefault(attempt.slot, _Story(at=attempt.at))
         bought.setdefault(attempt.slot, []).append(attempt)

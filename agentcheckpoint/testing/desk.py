@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import cast
+from urllib.parse import parse_qs
 
 from agentcheckpoint.testing import wire, wire_chat, wire_responses
 from agentcheckpoint.testing.brain import Answer, Brain, Endpoint, Request
@@ -24,6 +25,7 @@ from agentcheckpoint.testing.payments import (
     digest_of,
     encode,
 )
+from agentcheckpoint.testing.shelf import Reply, Shelf
 from agentcheckpoint.testing.wire import BadRequest
 
 _PATHS: dict[str, Endpoint] = {
@@ -31,6 +33,7 @@ _PATHS: dict[str, Endpoint] = {
     "/v1/responses": "responses",
     "/v1/embeddings": "embeddings",
 }
+_CANCEL = re.compile(r"/v1/responses/([^/]+)/cancel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,36 +46,26 @@ class Received:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What goes back: a body, or the events of a stream."""
-
-    body: JSON
-    request_id: str
-    answer: Answer
-    events: tuple[bytes, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """A response kept for later, with the conversation up to it, and when it is ready on the monotonic clock."""
-
-    body: JSON
-    conversation: list[JSON]
-    ready: float
-
-
 class Desk:
     """Takes requests, asks the brain, books the payment, builds the reply. Knows nothing of sockets."""
 
-    def __init__(self, brain: Brain, journal: Journal, prices: Mapping[str, Price], cache_minimum: int) -> None:
+    def __init__(
+        self,
+        brain: Brain,
+        journal: Journal,
+        prices: Mapping[str, Price],
+        cache_minimum: int,
+        refuses: Collection[str] = (),
+    ) -> None:
         self.closing = threading.Event()
         self._brain = brain
         self._journal = journal
         self._prices = prices
         self._cache = PromptCache(cache_minimum)
         self._requests: list[Received] = []
-        self._stored: dict[str, _Stored] = {}
+        self._looks: list[str] = []
+        self._refuses = frozenset(refuses)
+        self.shelf = Shelf()
         self._lock = threading.Lock()
 
     @property
@@ -80,12 +73,19 @@ class Desk:
         with self._lock:
             return list(self._requests)
 
+    @property
+    def looks(self) -> list[str]:
+        with self._lock:
+            return list(self._looks)
+
     def post(self, path: str, headers: dict[str, str], raw: bytes) -> Reply:
         with self._lock:
             received = Received(len(self._requests) + 1, path, headers, raw)
             self._requests.append(received)
         request_id = _request_id()
         try:
+            if cancelled := _CANCEL.fullmatch(path):
+                return Reply(self.shelf.cancel(cancelled[1]), request_id, Answer())
             request = self._read(received)
             answer = self._brain(request)
             if answer.status != 200 or answer.drop == "before":
@@ -96,18 +96,26 @@ class Desk:
         except Exception as error:
             return _refusal(request_id, BadRequest(500, f"{type(error).__name__}: {error}"))
 
-    def get(self, path: str) -> Reply:
-        stored = self._stored.get(path.removeprefix("/v1/responses/"))
-        if path == "/v1/models":
-            entries = [{"id": name, "object": "model", "created": 0, "owned_by": "loopback"} for name in self._prices]
-            body: JSON = {"object": "list", "data": entries}
-        elif stored is None:
-            return _refusal(_request_id(), BadRequest(404, f"there is nothing at {path}"))
-        elif time.monotonic() < stored.ready:
-            body = wire_responses.unfinished(stored.body, "in_progress")
-        else:
-            body = stored.body
-        return Reply(body, _request_id(), Answer())
+    def get(self, target: str) -> Reply:
+        """What a GET of this path and query is answered; it is never billed."""
+        with self._lock:
+            self._looks.append(target)
+        path, _, query = target.partition("?")
+        try:
+            if path == "/v1/models":
+                names = [{"id": name, "object": "model", "created": 0, "owned_by": "loopback"} for name in self._prices]
+                return Reply({"object": "list", "data": names}, _request_id(), Answer())
+            asked = {name: values[-1] for name, values in parse_qs(query).items()}
+            return self.shelf.get(path.removeprefix("/v1/responses/"), asked, _request_id())
+        except BadRequest as refused:
+            return _refusal(_request_id(), refused)
+
+    def delete(self, path: str) -> Reply:
+        """Deletes a stored response."""
+        try:
+            return Reply(self.shelf.delete(path.removeprefix("/v1/responses/")), _request_id(), Answer())
+        except BadRequest as refused:
+            return _refusal(_request_id(), refused)
 
     def _read(self, received: Received) -> Request:
         endpoint = _PATHS.get(received.path)
@@ -120,10 +128,11 @@ class Desk:
         if not isinstance(body, dict):
             raise BadRequest(400, "the body is not a JSON object")
         known = cast(JSON, body)
+        for field in self._refuses & {name for name, value in known.items() if value}:
+            raise BadRequest(400, f"Unrecognized request argument supplied: {field}", param=field)
         before = known.get("previous_response_id")
-        if before and before not in self._stored:
-            raise BadRequest(400, f"previous response {before} not found", "previous_response_not_found")
-        return wire.read_request(endpoint, known, received.n, self._stored[before].conversation if before else [])
+        earlier = self.shelf.conversation(before) if before else []
+        return wire.read_request(endpoint, known, received.n, earlier)
 
     def _sell(self, request: Request, answer: Answer, request_id: str, client_request_id: str) -> Reply:
         prompt = b"\n".join(encode(part) for part in (*request.tools, *request.messages))
@@ -161,21 +170,21 @@ class Desk:
         """Keep a response for later requests that name it."""
         streamed = bool(request.body.get("stream"))
         background = bool(request.body.get("background"))
+        events = tuple(wire_responses.response_events(body)) if streamed else None
         if request.body.get("store") is not False:
             # The instructions of a response do not carry over to the one that continues it.
             said = request.messages[isinstance(request.body.get("instructions"), str) :]
             conversation = [*said, *(wire.as_message(item) for item in body["output"])]
-            ready = time.monotonic() + answer.delay if background else 0.0
-            with self._lock:
-                self._stored[body["id"]] = _Stored(body, conversation, ready)
+            takes = answer.delay + answer.chunk_delay * (len(events) - 1 if events else 0)
+            self.shelf.keep(body, conversation, takes, streamed=streamed or not background)
         if background and not streamed:
             return Reply(wire_responses.unfinished(body, "queued"), request_id, replace(answer, delay=0))
-        return Reply(body, request_id, answer, tuple(wire_responses.response_events(body)) if streamed else None)
+        return Reply(body, request_id, answer, events)
 
 
 def _refusal(request_id: str, refused: BadRequest) -> Reply:
     answer = Answer(status=refused.status, error=str(refused))
-    return Reply(wire.error_body(refused.status, answer.error, refused.code), request_id, answer)
+    return Reply(wire.error_body(refused.status, answer.error, refused.code, refused.param), request_id, answer)
 
 
 def _request_id() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,7 @@ class Provider:
         journal: a file for the payments, appended to; ``read_payments`` reads it. ``None`` keeps them in memory.
         prices: nano-dollars per token for each model; others cost ``DEFAULT_PRICE``.
         cache_minimum: tokens of a known prompt prefix from which on it counts as cached.
+        refuses: fields of a request's body that this server does not take, such as ``stream_options``: it answers 400.
     """
 
     def __init__(
@@ -35,9 +36,10 @@ class Provider:
         journal: Path | None = None,
         prices: Mapping[str, Price] = PRICES,
         cache_minimum: int = 1024,
+        refuses: Collection[str] = (),
     ) -> None:
         self._journal = Journal(journal)
-        self._desk = Desk(brain or echo, self._journal, prices, cache_minimum)
+        self._desk = Desk(brain or echo, self._journal, prices, cache_minimum, refuses)
         self._server = Server(("127.0.0.1", 0), partial(Exchange, self._desk))
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
         """What an OpenAI client takes as ``base_url``."""
@@ -75,3 +77,16 @@ class Provider:
     def requests(self) -> list[Received]:
         """All POSTs that have come in whole, in that order."""
         return self._desk.requests
+
+    @property
+    def looks(self) -> list[str]:
+        """The path and query of each GET, in the order in which they came. None of them is billed."""
+        return self._desk.looks
+
+    def expire_streams(self) -> None:
+        """From now on kept responses cannot be streamed again, as the real provider's after some minutes."""
+        self._desk.shelf.streams = False
+
+    def forget(self, response_id: str) -> None:
+        """Forgets a kept response, as the real provider does after some weeks. It stays paid."""
+        self._desk.shelf.delete(response_id)

@@ -11,8 +11,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from agentcheckpoint.testing.brain import Answer
-from agentcheckpoint.testing.desk import Desk, Reply
+from agentcheckpoint.testing.desk import Desk
 from agentcheckpoint.testing.payments import encode
+from agentcheckpoint.testing.shelf import Reply
 
 
 class Exchange(BaseHTTPRequestHandler):
@@ -32,7 +33,10 @@ class Exchange(BaseHTTPRequestHandler):
         """Print nothing."""
 
     def do_GET(self) -> None:
-        self._send(self._desk.get(urlsplit(self.path).path), time.perf_counter())
+        self._send(self._desk.get(self.path), time.perf_counter())
+
+    def do_DELETE(self) -> None:
+        self._send(self._desk.delete(urlsplit(self.path).path), time.perf_counter())
 
     def do_POST(self) -> None:
         began = time.perf_counter()

@@ -18,10 +18,11 @@ from agentcheckpoint.testing.payments import JSON, Tokens, count_tokens, encode
 class BadRequest(Exception):
     """A request that is answered with an error's status before any brain is asked; the text is the error's message."""
 
-    def __init__(self, status: int, message: str, code: str | None = None) -> None:
+    def __init__(self, status: int, message: str, code: str | None = None, param: str | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
+        self.param = param
 
 
 def read_request(endpoint: Endpoint, body: JSON, n: int, earlier: list[JSON]) -> Request:
@@ -90,11 +91,11 @@ def arguments(call: ToolCall) -> str:
     return json.dumps(dict(call.arguments), ensure_ascii=False)
 
 
-def error_body(status: int, message: str, code: str | None = None) -> JSON:
+def error_body(status: int, message: str, code: str | None = None, param: str | None = None) -> JSON:
     """OpenAI's JSON shape of an error."""
     kinds = {429: ("requests", "rate_limit_exceeded"), 401: ("invalid_request_error", "invalid_api_key")}
     kind, usual = kinds.get(status, ("invalid_request_error" if 400 <= status < 500 else "server_error", None))
-    return {"error": {"message": message, "type": kind, "param": None, "code": code or usual}}
+    return {"error": {"message": message, "type": kind, "param": param, "code": code or usual}}
 
 
 def embedding_list(request: Request, tokens: Tokens) -> JSON:

@@ -27,16 +27,6 @@ def test_a_stream_that_is_cut(url: str) -> None:
     assert not leased(url, "r")
 
 
-def test_an_answer_that_is_still_being_made(url: str) -> None:
-    with Provider(scripted(Answer(text="later", delay=0.5), "never")) as provider:
-        with sync_client(provider) as client, ac.run("r", store=url) as run:
-            with pytest.raises(ac.UnrecordedCallWarning, match="still making"):
-                client.responses.create(model=MODEL, input="x", background=True)
-            assert run.cost.unresolved == 1
-        assert len(provider.requests) == 1, "a warning is no reason to ask again"
-    assert not leased(url, "r")
-
-
 def test_a_call_that_is_never_a_step_is_refused_before_it_is_paid(
     url: str, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
