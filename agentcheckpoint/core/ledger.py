@@ -72,6 +72,9 @@ class CostReport:
         saved: nano-dollars that replays did not pay, as far as known.
         replayed: how many steps were replayed.
         saved_unpriced: how many replayed steps have no known cost.
+        unresolved_bound: nano-dollars that the unresolved attempts cost at most, as far as they have a bound.
+        unbounded: how many unresolved attempts have no bound.
+        limit: nano-dollars that the run may cost, by a budget of its own; ``None``: there is none.
         usage: the tokens of the paid and wasted attempts, as far as they were measured.
     """
 
@@ -83,6 +86,9 @@ class CostReport:
     saved: int = 0
     replayed: int = 0
     saved_unpriced: int = 0
+    unresolved_bound: int = 0
+    unbounded: int = 0
+    limit: int | None = None
     usage: Usage = field(default_factory=Usage)
 
     @property
@@ -101,7 +107,8 @@ class CostReport:
         return _dollars(self.saved)
 
     def __str__(self) -> str:
-        parts = [f"spent {_known(self.spent, self.unpriced)}"]
+        ceiling = "" if self.limit is None else f" of {money(self.limit)}"
+        parts = [f"spent {_known(self.spent, self.unpriced)}{ceiling}"]
         if self.wasted:
             parts[0] += f" (wasted {money(self.wasted)})"
         if self.replayed or self.saved:
@@ -109,10 +116,16 @@ class CostReport:
             gaps = f", {self.saved_unpriced} unpriced" if self.saved_unpriced else ""
             parts.append(f"saved {_known(self.saved, self.saved_unpriced)} ({steps} replayed{gaps})")
         if self.unresolved:
-            parts.append(f"{self.unresolved} unresolved")
+            parts.append(self._unresolved())
         if self.unpriced:
             parts.append(f"{self.unpriced} unpriced")
         return " · ".join(parts)
+
+    def _unresolved(self) -> str:
+        if self.unresolved_bound and not self.unbounded:
+            return f"up to {money(self.unresolved_bound)} unresolved"
+        bounded = f" ({self.unresolved - self.unbounded} of them up to {money(self.unresolved_bound)})"
+        return f"{self.unresolved} unresolved{bounded if self.unresolved_bound else ''}"
 
 
 def report(
@@ -121,6 +134,7 @@ def report(
     saved: int = 0,
     replayed: int = 0,
     saved_unpriced: int = 0,
+    limit: int | None = None,
 ) -> CostReport:
     """Sum a ledger.
 
@@ -129,14 +143,19 @@ def report(
         saved: nano-dollars that replays did not pay.
         replayed: how many steps were replayed.
         saved_unpriced: how many of these have no known cost.
+        limit: nano-dollars that the run may cost.
     """
     given = cast(Mapping[str, LedgerEntry], entries).values() if isinstance(entries, Mapping) else entries
     folded = list(fold_entries(given).values())
     bought = [entry for entry in folded if entry.bill in _BOUGHT]
+    open_bounds = [entry.bound for entry in folded if not _settled(entry)]
     return CostReport(
         paid=sum(entry.cost or 0 for entry in bought if entry.bill == "paid"),
         wasted=sum(entry.cost or 0 for entry in bought if entry.bill == "wasted"),
-        unresolved=sum(not _settled(entry) for entry in folded),
+        unresolved=len(open_bounds),
+        unresolved_bound=sum(bound or 0 for bound in open_bounds),
+        unbounded=sum(bound is None for bound in open_bounds),
+        limit=limit,
         unpriced=sum(entry.cost is None for entry in bought),
         attempts=len(folded),
         saved=saved,
