@@ -5,9 +5,10 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from agentcheckpoint.core import ids, ledger
+from agentcheckpoint.core.budget import Budget
 from agentcheckpoint.core.codec import Chain, Where
 from agentcheckpoint.core.journal import Call, Journal, Scope
 from agentcheckpoint.core.models import Birth, Closed, Done, Inputs, Intent, LedgerEntry, Opened
@@ -27,6 +28,7 @@ from agentcheckpoint.errors import (
 from agentcheckpoint.explain import busy_error, step_mismatch, warn
 from agentcheckpoint.flow import Course
 from agentcheckpoint.options import OnMismatch
+from agentcheckpoint.reserving import Reservations
 from agentcheckpoint.results import Results
 from agentcheckpoint.store.claim import Opening, Taken, open_run
 from agentcheckpoint.store.commit import Change, Committed, Superseded, commit
@@ -63,7 +65,7 @@ class Attempt:
         run_id, namespace: which run.
         on_mismatch: what to do when a step's inputs differ from the recorded ones.
         lease: seconds.
-        agent, inputs: the decorated agent that this run belongs to, and what it was called with.
+        agent, inputs, budgets: the decorated agent that it belongs to, and its call; the ceilings on what it pays.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Attempt:
         lease: float = LEASE,
         agent: str | None = None,
         inputs: Inputs | None = None,
+        budgets: Sequence[Budget] = (),
     ) -> None:
         self.store = store
         self.run_id = ids.check_run_id(run_id)
@@ -98,6 +101,7 @@ class Attempt:
         self.journal = Journal(())
         self.money: dict[str, LedgerEntry] = {}
         self.waste: dict[str, LedgerEntry] = {}
+        self.reservations = Reservations(budgets, namespace, run_id)
         self.replayed: list[Done] = []
         self.before_next_call: list[Callable[[], Course[None]]] = []
         """Streams that may have been left after their answer was complete: to be finished first."""
@@ -254,6 +258,7 @@ class Attempt:
         self.state = fields.get("state", self.state)
         for observe in after_commit:
             observe(self, change)
+        yield from self.reservations.settle(entries)
         return outcome
 
     def _book_waste(self, entries: tuple[LedgerEntry, ...]) -> Protocol[None]:
@@ -267,6 +272,7 @@ class Attempt:
                 AgentCheckpointWarning,
             )
         self.waste.update((entry.id, entry) for entry in wasted)
+        yield from self.reservations.settle(wasted)
 
     def _say_if_rolled_back(self) -> None:
         if self.fence.went_back:
@@ -290,4 +296,5 @@ class Attempt:
             saved=sum(priced),
             replayed=len(replayed),
             saved_unpriced=len(bought) - len(priced),
+            limit=self.reservations.limit,
         )

@@ -6,11 +6,12 @@ import inspect
 import traceback
 import warnings
 
+from agentcheckpoint.core.budget import Exceeded
 from agentcheckpoint.core.fingerprint import difference
 from agentcheckpoint.core.journal import Call
 from agentcheckpoint.core.ledger import money
 from agentcheckpoint.core.models import Done, Failure, Inputs
-from agentcheckpoint.errors import AgentCheckpointWarning, RunBusy, StepMismatch
+from agentcheckpoint.errors import AgentCheckpointWarning, BudgetExceeded, RunBusy, StepMismatch
 from agentcheckpoint.store.holder import Holder, describe
 
 _NOT_THE_CALLERS = frozenset({"agentcheckpoint", "contextlib"})
@@ -49,6 +50,32 @@ def input_mismatch(run_id: str, agent: str | None, recorded: Inputs, came: Input
         f"run {run_id!r} of agent {agent!r} was started with other arguments than it is called with now.{lines}\n"
         "A run id names one question: use another id for this one, or on_mismatch='reuse' to go on with the old.",
         run_id=run_id,
+    )
+
+
+def budget_exceeded(refused: Exceeded) -> BudgetExceeded:
+    def told(amount: int) -> str:
+        return money(amount) if refused.kind == "usd" else f"{amount:,}"
+
+    parts = [f"paid {told(refused.paid)}"]
+    parts += [f"wasted {told(refused.wasted)}"] if refused.wasted else []
+    parts += [f"unresolved, at most, {told(refused.unresolved)}"] if refused.unresolved else []
+    parts += [f"reserved for calls under way {told(refused.reserved)}"] if refused.reserved else []
+    whose = "of the run" if refused.budget.name is None else repr(refused.budget.name)
+    window = f", this {refused.budget.window}" if refused.budget.window else ""
+    return BudgetExceeded(
+        f"run {refused.run_id!r}, step {refused.step!r}: the budget {whose} has no room for this call. Its limit is "
+        f"{told(refused.limit)} ({refused.kind}{window}): {', '.join(parts)}; left {told(refused.left)}. This call may "
+        f"take {told(refused.asked)}. Nothing was sent. Raise the limit and open the run again, it goes on here; or "
+        "lower what the call may take: a smaller limit of output, a cheaper model.",
+        run_id=refused.run_id,
+        step=refused.step,
+        budget=refused.budget.name,
+        kind=refused.kind,
+        limit=refused.limit,
+        spent=refused.paid + refused.wasted + refused.unresolved,
+        reserved=refused.reserved,
+        asked=refused.asked,
     )
 
 

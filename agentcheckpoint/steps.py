@@ -14,7 +14,7 @@ from agentcheckpoint.core.codec import UNANNOTATED, ResultType, annotation_of, r
 from agentcheckpoint.core.fingerprint import function_inputs
 from agentcheckpoint.core.journal import Call, Scope
 from agentcheckpoint.core.ledger import as_waste
-from agentcheckpoint.core.models import Done, Failed, Inputs, Intent, LedgerEntry, Payload, StepKind, Usage
+from agentcheckpoint.core.models import Done, Failed, Inputs, LedgerEntry, Payload, StepKind, Usage
 from agentcheckpoint.core.pricing import price_usage
 from agentcheckpoint.core.roundtrip import name_of
 from agentcheckpoint.core.usage import usage_of
@@ -22,6 +22,7 @@ from agentcheckpoint.errors import AgentCheckpointError, ResultNotStorable, RunM
 from agentcheckpoint.explain import failure
 from agentcheckpoint.flow import Course, Flow, Invoke, Perform, Raised, Returned
 from agentcheckpoint.options import Step
+from agentcheckpoint.paying import buy, charged
 from agentcheckpoint.store.commit import Change, Superseded
 from agentcheckpoint.store.effects import Await, Protocol
 
@@ -138,14 +139,8 @@ def replay(site: Site, done: Done, decode: Callable[[bytes], T]) -> Course[T]:
 
 def _execute(plan: Plan) -> Flow[Any]:
     attempt, journal = plan.attempt, plan.attempt.journal
-    bought: LedgerEntry | None = None
     try:
-        if plan.kind == "llm":
-            bought = LedgerEntry(
-                id=new_id(), bill="unresolved", slot=plan.slot, model=plan.step.model, at=attempt.now_ms()
-            )
-            intent = Intent(id=new_id(), at=attempt.now_ms(), slot=plan.slot, entries=(bought,))
-            yield Perform(attempt.commit(Change(intent), plan.call))
+        bought = yield from buy(plan)
         began = attempt.now_ms()
         outcome = yield Invoke(functools.partial(call_inside, attempt, Scope(plan.slot), plan.function))
         ms = attempt.now_ms() - began
@@ -243,6 +238,8 @@ def note_failure(plan: Site, error: BaseException, ms: int, entries: tuple[Ledge
 def _paid(plan: Plan, bought: LedgerEntry, result: object, ms: int) -> LedgerEntry:
     """The ledger entry of an answer that came: tokens and price as far as they can be known."""
     step, trouble = plan.step, None
+    if plan.kind != "llm":
+        return charged(step, bought, result, ms)
     try:
         usage, served = (_usage(step.usage(result)), None) if step.usage is not None else usage_of(result)
     except Exception as exc:  # the answer is paid for, and is not to be lost for it
@@ -251,7 +248,7 @@ def _paid(plan: Plan, bought: LedgerEntry, result: object, ms: int) -> LedgerEnt
     cost = price_usage(
         usage, model=served, asked=step.model, provider=step.provider, at_ms=bought.at, table=step.prices
     )
-    return bought.model_copy(
+    paid = bought.model_copy(
         update={
             "bill": "paid",
             "served": served,
@@ -261,6 +258,7 @@ def _paid(plan: Plan, bought: LedgerEntry, result: object, ms: int) -> LedgerEnt
             "ms": ms,
         }
     )
+    return charged(step, paid, result, ms)
 
 
 def _usage(said: object) -> Usage | None:

@@ -87,9 +87,7 @@ class _Blocking(_Checkpointed):
         call = _scope.get()
         if call is None or call.attempt.store is None:
             return cast(httpx2.Response, send(request, stream=stream, **kwargs))
-        return run_flow(
-            call.attempt.store, send_flow(call, request, partial(send, request, stream=stream, **kwargs), receive)
-        )
+        return run_flow(call.attempt.store, send_flow(call, request, partial(send, stream=stream, **kwargs), receive))
 
 
 class _Async(_Checkpointed):
@@ -116,7 +114,7 @@ class _Async(_Checkpointed):
         if call is None or call.attempt.store is None:
             return cast(httpx2.Response, await send(request, stream=stream, **kwargs))
         return await run_flow_async(
-            call.attempt.store, send_flow(call, request, partial(send, request, stream=stream, **kwargs), receive_async)
+            call.attempt.store, send_flow(call, request, partial(send, stream=stream, **kwargs), receive_async)
         )
 
 

@@ -12,16 +12,17 @@ import httpx2
 from pydantic_core import from_json
 
 from agentcheckpoint.attempt import new_id
-from agentcheckpoint.core.models import Bill, Done, Intent, LedgerEntry
+from agentcheckpoint.core.models import Bill, Done, LedgerEntry
 from agentcheckpoint.core.pricing import price_usage
 from agentcheckpoint.errors import StepMismatch, UnrecordedCallWarning
-from agentcheckpoint.flow import Course, Flow, Invoke, Perform, Raised
+from agentcheckpoint.flow import Course, Flow, Invoke, Raised
+from agentcheckpoint.openai.affording import afforded
 from agentcheckpoint.openai.answer import Answer
 from agentcheckpoint.openai.modelcall import ModelCall, stacklevel
 from agentcheckpoint.openai.sse import first_id
 from agentcheckpoint.openai.usage import Answered, Endpoint, read_answer
+from agentcheckpoint.paying import intend
 from agentcheckpoint.steps import decide, keep_result, note_failure, replay
-from agentcheckpoint.store.commit import Change
 
 _NEVER_LEFT = (
     httpx2.ConnectError,
@@ -36,16 +37,16 @@ _NEVER_LEFT = (
 def send_flow(
     call: ModelCall,
     request: httpx2.Request,
-    send: Callable[[], Any],
+    send: Callable[[httpx2.Request], Any],
     receive: Callable[[ModelCall, LedgerEntry, httpx2.Response], Flow[httpx2.Response]],
 ) -> Flow[httpx2.Response]:
     """One HTTP attempt: replayed, or paid for. ``receive`` takes a good answer in, in its client's colour."""
     answer = yield from _recorded(call)
     if answer is not None:
         return replayed_response(answer, request)
-    entry = yield from _intend(call)
+    entry, request = yield from _intend(call, request)
     request.headers.setdefault("X-Client-Request-Id", entry.id)
-    outcome = yield Invoke(send)
+    outcome = yield Invoke(partial(send, request))
     if isinstance(outcome, Raised):
         _note_error(call, entry, outcome.error)
         return outcome
@@ -86,14 +87,14 @@ def _shape(function: str | None, stream: bool) -> str:
     return f"{'a stream' if stream else 'an answer'} of {function}"
 
 
-def _intend(call: ModelCall) -> Course[LedgerEntry]:
+def _intend(call: ModelCall, request: httpx2.Request) -> Course[tuple[LedgerEntry, httpx2.Request]]:
     """Stores that an attempt is about to be paid for, with what became of those before it."""
     attempt = call.attempt
     entry = LedgerEntry(id=new_id(), bill="unresolved", slot=call.site.slot, model=call.model, at=attempt.now_ms())
-    intent = Intent(id=new_id(), at=entry.at, slot=call.site.slot, entries=(*call.unsettled, entry))
-    yield Perform(attempt.commit(Change(intent), call.site.call))
+    entry, ask, request = yield from afforded(call, entry, request)
+    yield from intend(call.site, entry, ask, call.unsettled)
     call.unsettled = [entry]
-    return entry
+    return entry, request
 
 
 def _note_error(call: ModelCall, entry: LedgerEntry, error: BaseException) -> None:
@@ -138,7 +139,7 @@ def _priced(call: ModelCall, entry: LedgerEntry, answer: Answer, said: Answered)
     cost = price_usage(
         said.usage,
         model=said.served,
-        asked=call.model,
+        asked=entry.model,
         provider=call.terms.provider,
         tier=said.tier,
         at_ms=entry.at,
