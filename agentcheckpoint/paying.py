@@ -11,8 +11,8 @@ from agentcheckpoint.core.amounts import dollars
 from agentcheckpoint.core.budget import Ask, Budget, Exceeded
 from agentcheckpoint.core.journal import Call
 from agentcheckpoint.core.models import Intent, LedgerEntry
-from agentcheckpoint.errors import RunMisuse
-from agentcheckpoint.explain import budget_exceeded, failure
+from agentcheckpoint.errors import AgentCheckpointWarning, RunMisuse
+from agentcheckpoint.explain import budget_exceeded, failure, warn
 from agentcheckpoint.flow import Course, Invoke, Perform, Raised
 from agentcheckpoint.options import Step
 from agentcheckpoint.reserving import known_ledger
@@ -56,6 +56,13 @@ def reserve(
     if known:
         yield Perform(reservations.settle(known))
     ledger = known_ledger(list(attempt.money.values()), known, waste=list(attempt.waste.values()))
+    gaps = reservations.gaps(ledger)
+    if gaps:
+        warn(
+            f"run {attempt.run_id!r}: {gaps} earlier attempt(s) to pay have neither a known cost nor a bound, so that "
+            "the run's budget cannot count them: they were made without it. ac.get(run).ledger shows them.",
+            AgentCheckpointWarning,
+        )
     refused: Exceeded | None = yield Perform(
         reservations.reserve(call, entry, ask, ledger, attempt.now_ms(), spent=spent)
     )

@@ -6,7 +6,17 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from agentcheckpoint.core.budget import Ask, Budget, Exceeded, Sums, Tally, over, tally_ledger, window_of
+from agentcheckpoint.core.budget import (
+    Ask,
+    Budget,
+    Exceeded,
+    Sums,
+    Tally,
+    over,
+    tally_ledger,
+    uncounted,
+    window_of,
+)
 from agentcheckpoint.core.journal import Call
 from agentcheckpoint.core.ledger import fold_entries
 from agentcheckpoint.core.models import LedgerEntry
@@ -43,6 +53,7 @@ class Reservations:
         self._shared = tuple(budget for budget in budgets if budget.name is not None)
         self._namespace, self._run_id = namespace, run_id
         self._held: dict[str, _Hold] = {}
+        self._looked_back = False
         self._lock = threading.Lock()
 
     @property
@@ -92,6 +103,13 @@ class Reservations:
                 return self._exceeded(budget, found, call, ask)
             hold.accounts[budget] = account
         return None
+
+    def gaps(self, ledger: Iterable[LedgerEntry]) -> int:
+        """How many attempts of the past the run's own budgets cannot count; told once."""
+        if self._looked_back:
+            return 0
+        self._looked_back = True
+        return uncounted(ledger, (kind for budget in self._own for kind in budget.limits))
 
     def is_kept(self, entry_id: str, now_ms: int) -> bool:
         """Whether nobody can have given the attempt's room to others by now."""

@@ -212,6 +212,18 @@ def tally_ledger(entries: Iterable[LedgerEntry], under_way: Collection[str] = ()
     return Tally(**sums)
 
 
+def uncounted(entries: Iterable[LedgerEntry], limits: Iterable[Kind]) -> int:
+    """How many attempts may have been billed, and count for nothing: neither their cost nor a bound is known."""
+    limited = set(limits)
+
+    def is_blank(entry: LedgerEntry) -> bool:
+        no_cost = entry.bound is None and (entry.bill == "unresolved" or entry.cost is None)
+        no_usage = entry.bound_tokens is None and (entry.bill == "unresolved" or entry.usage is None)
+        return ("usd" in limited and no_cost) or ("tokens" in limited and no_usage)
+
+    return sum(entry.bill != "not_billed" and is_blank(entry) for entry in entries)
+
+
 def window_of(window: Window | None, now_ms: int) -> str:
     """The name of the window that this moment lies in, in UTC."""
     return datetime.fromtimestamp(now_ms / 1000, tz=UTC).strftime(_LABELS[window])

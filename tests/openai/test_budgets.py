@@ -210,6 +210,24 @@ def test_a_stream_whose_tokens_are_not_measured_counts_at_its_bound(url: str, pr
     assert caught.value.spent == entry.bound
 
 
+def test_what_an_earlier_attempt_paid_without_a_budget_and_without_a_bound_is_said(
+    url: str, provider: Provider
+) -> None:
+    with sync_client(provider) as client, ac.run("r", store=url):
+        list(chat(client, "hi", stream=True))
+    assert ac.get("r", store=url).ledger[0].bound is None
+    with sync_client(provider) as client, ac.run("r", store=url, budget=ac.Budget(1)):
+        list(chat(client, "hi", stream=True))
+        with pytest.warns(ac.AgentCheckpointWarning, match="1 earlier attempt"):
+            chat(client, "ho", **ANY)
+        chat(client, "hm", **ANY)
+    with sync_client(provider) as client, ac.run("r", store=url, budget=ac.Budget(calls=9)):
+        list(chat(client, "hi", stream=True))
+        chat(client, "ho", **ANY)
+        chat(client, "hm", **ANY)
+        chat(client, "oh", **ANY)
+
+
 def test_a_stream_that_is_open_keeps_its_room(url: str, provider: Provider) -> None:
     one = worst(provider, url) * 3 // 2
     with sync_client(provider) as client, ac.run("r", store=url, budget=ac.Budget(dollars(one))):
