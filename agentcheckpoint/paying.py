@@ -10,7 +10,7 @@ from agentcheckpoint.attempt import Attempt, new_id
 from agentcheckpoint.core.amounts import dollars
 from agentcheckpoint.core.budget import Ask, Budget, Exceeded
 from agentcheckpoint.core.journal import Call
-from agentcheckpoint.core.models import Intent, LedgerEntry
+from agentcheckpoint.core.models import Failed, Intent, LedgerEntry
 from agentcheckpoint.errors import AgentCheckpointWarning, RunMisuse
 from agentcheckpoint.explain import budget_exceeded, failure, warn
 from agentcheckpoint.flow import Course, Invoke, Perform, Raised
@@ -121,7 +121,18 @@ def intend(site: Site, entry: LedgerEntry, ask: Ask, known: Sequence[LedgerEntry
     while not attempt.reservations.is_kept(entry.id, attempt.now_ms()):
         refused = yield from reserve(attempt, site.call, entry, ask)
         if refused is not None:
-            raise budget_exceeded(refused)
+            error = budget_exceeded(refused)
+            unsent = entry.model_copy(update={"bill": "not_billed", "price": "never sent: its room was gone"})
+            failed = Failed(
+                id=new_id(),
+                at=attempt.now_ms(),
+                slot=site.slot,
+                kind=site.kind,
+                error=failure(error),
+                entries=(unsent,),
+            )
+            yield Perform(attempt.commit(Change(failed), site.call))
+            raise error
 
 
 def buy(plan: Plan) -> Course[LedgerEntry | None]:

@@ -259,7 +259,9 @@ def open_run_for(
     if not wait >= 0:
         raise RunMisuse(f"wait={wait!r}: it is 0 or more seconds.")
     where = None if switched_off() else connect(store)
-    budgets = (budget,) if isinstance(budget, Budget) else tuple(budget)
+    budgets: tuple[Any, ...] = (budget,) if isinstance(budget, Budget) else tuple(budget)
+    if not all(isinstance(one, Budget) for one in budgets):
+        raise RunMisuse(f"budget={budget!r}: it is an ac.Budget, or several: budget=ac.Budget('2').")
     attempt = Attempt(
         where,
         run_id,

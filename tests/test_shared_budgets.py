@@ -237,6 +237,8 @@ def test_room_that_was_given_away_before_the_intent_was_stored_is_asked_for_agai
     finally:
         after_commit.remove(others_take_the_room)
     assert taken == [3] and not calls
+    assert [entry.bill for entry in ac.get("paused", store=url).ledger] == ["not_billed"]
+    assert states(url) == ["paid"] * 3 + ["released"]
 
 
 # -- trouble ----------------------------------------------------------------------------------------------------------
