@@ -8,7 +8,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import agentcheckpoint as ac
@@ -141,7 +141,7 @@ def test_a_bound_that_leaves_something_out_is_caught(broken: str) -> None:
         whole = halved(endpoint, body, 0 if broken == "bytes" else size, **options)
         return Bound(whole.input, 0) if broken == "output" else whole
 
-    @settings(QUIET, database=None, max_examples=500)
+    @settings(QUIET, database=None, max_examples=500, phases=[Phase.generate], report_multiple_bugs=False)
     @given(requests())
     def hold(request: tuple[str, dict[str, Any]]) -> None:
         check_bound(request, 1)
