@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agentcheckpoint.aio import AsyncRun as AsyncRun
+    from agentcheckpoint.core.budget import Budget as Budget
+    from agentcheckpoint.core.budget import Exceeded as Exceeded
     from agentcheckpoint.core.ledger import CostReport as CostReport
     from agentcheckpoint.core.models import LedgerEntry as LedgerEntry
     from agentcheckpoint.core.models import Usage as Usage
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from agentcheckpoint.decorators import tool as tool
     from agentcheckpoint.errors import AgentCheckpointError as AgentCheckpointError
     from agentcheckpoint.errors import AgentCheckpointWarning as AgentCheckpointWarning
+    from agentcheckpoint.errors import BudgetExceeded as BudgetExceeded
     from agentcheckpoint.errors import CheckpointCorrupt as CheckpointCorrupt
     from agentcheckpoint.errors import CheckpointsLost as CheckpointsLost
     from agentcheckpoint.errors import CommitUnknown as CommitUnknown
@@ -62,6 +65,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "aio": ("AsyncRun",),
+    "core.budget": ("Budget", "Exceeded"),
     "core.ledger": ("CostReport",),
     "core.models": ("LedgerEntry", "Usage"),
     "core.pricing": ("Price",),
@@ -69,6 +73,7 @@ _HOME = {
     "errors": (
         "AgentCheckpointError",
         "AgentCheckpointWarning",
+        "BudgetExceeded",
         "CheckpointCorrupt",
         "CheckpointsLost",
         "CommitUnknown",

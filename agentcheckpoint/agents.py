@@ -8,12 +8,13 @@ import functools
 import inspect
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, Self, TypeVar, cast
 
 from agentcheckpoint.attempt import LEASE, Attempt
+from agentcheckpoint.core.budget import Budget
 from agentcheckpoint.core.codec import UNANNOTATED, ResultType, annotation_of, result_type
 from agentcheckpoint.core.fingerprint import function_inputs
 from agentcheckpoint.core.ids import check_name
@@ -43,7 +44,14 @@ class Agent(Generic[P, R]):
     __wrapped__: Callable[..., Any]
     __name__: str
 
-    def __init__(self, fn: Callable[..., Any], name: str | None, on_mismatch: OnMismatch, returns: Any) -> None:
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        name: str | None,
+        on_mismatch: OnMismatch,
+        returns: Any,
+        budget: Budget | Sequence[Budget],
+    ) -> None:
         check_function(fn, returns)
         functools.update_wrapper(self, fn)
         self._fn = fn
@@ -53,6 +61,7 @@ class Agent(Generic[P, R]):
             mark_async(self)
         self._on_mismatch: OnMismatch = check_policy(on_mismatch)
         self._returns = returns
+        self._budget = budget
         self._store: Connectable = None
         self._namespace = "default"
         self._wait = 0.0
@@ -81,14 +90,22 @@ class Agent(Generic[P, R]):
         """
         return cast(R, self._start(id, args, kwargs))
 
-    def using(self, *, store: Connectable = None, namespace: str | None = None, wait: float | None = None) -> Self:
-        """The same agent, whose runs are kept elsewhere; what is not given stays as it was.
+    def using(
+        self,
+        *,
+        store: Connectable = None,
+        namespace: str | None = None,
+        wait: float | None = None,
+        budget: Budget | Sequence[Budget] | None = None,
+    ) -> Self:
+        """The same agent, whose runs are kept elsewhere or may pay more; what is not given stays as it was.
 
         Args:
             store: as in ``ac.run``.
             namespace: as in ``ac.run``.
             wait: seconds to wait for another worker that is at the run, before ``RunBusy``. If it completes the run
                 meanwhile, its output is returned.
+            budget: as in ``ac.run``.
         """
         if wait is not None:
             check_seconds("wait", wait, 0, math.inf)
@@ -96,6 +113,7 @@ class Agent(Generic[P, R]):
         other._store = self._store if store is None else store
         other._namespace = self._namespace if namespace is None else namespace
         other._wait = self._wait if wait is None else wait
+        other._budget = self._budget if budget is None else budget
         return other
 
     def __repr__(self) -> str:
@@ -119,6 +137,7 @@ class Agent(Generic[P, R]):
             namespace=self._namespace,
             wait=self._wait,
             on_mismatch=self._on_mismatch,
+            budget=self._budget,
         )
         return _answer_async(call) if self._is_async else _answer(call)
 
@@ -137,10 +156,12 @@ class _Call:
     namespace: str
     wait: float
     on_mismatch: OnMismatch
+    budget: Budget | Sequence[Budget]
 
     def opener(self, store: Store) -> Opener:
         """The run, ready to be entered; it does not wait."""
-        return open_run_for(self.run_id, store, self.namespace, 0.0, self.on_mismatch, LEASE, self.agent, self.inputs)
+        policy, budget = self.on_mismatch, self.budget
+        return open_run_for(self.run_id, store, self.namespace, 0.0, policy, LEASE, self.agent, self.inputs, budget)
 
     def output(self, data: bytes) -> Any:
         """The recorded output, in type."""

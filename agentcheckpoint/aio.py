@@ -9,6 +9,8 @@ from types import TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from agentcheckpoint.begun import Begun, begin_flow, leave_flow, save_flow
+from agentcheckpoint.charging import charge_flow, plan_charge
+from agentcheckpoint.core.amounts import Dollars
 from agentcheckpoint.core.codec import UNANNOTATED
 from agentcheckpoint.core.models import StepKind
 from agentcheckpoint.face import RunBase, recorded_now, recorded_random, recorded_uuid
@@ -51,6 +53,12 @@ class AsyncRun(RunBase):
         """Like ``step`` for a call that is paid for; see ``Run.llm``."""
         return self._call(as_step(step), "llm", fn, args, kwargs)
 
+    def charge(self, step: str | Step, usd: Dollars, /) -> Coroutine[Any, Any, None]:
+        """Books money that was spent outside of all calls; see ``Run.charge``."""
+        if self._attempt.store is None:
+            return _nothing()
+        return run_flow_async(self._attempt.store, charge_flow(*plan_charge(self._attempt, step, usd)))
+
     @overload
     def begin(self, step: str | Step, returns: type[T], /) -> AsyncBegun[T]: ...
     @overload
@@ -83,6 +91,10 @@ class AsyncRun(RunBase):
 async def _bare(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     value = fn(*args, **kwargs)
     return await value if hasattr(value, "__await__") else value
+
+
+async def _nothing() -> None:
+    return None
 
 
 class AsyncBegun(Generic[T]):

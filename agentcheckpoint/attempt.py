@@ -5,9 +5,10 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from agentcheckpoint.core import ids, ledger
+from agentcheckpoint.core.budget import Budget
 from agentcheckpoint.core.codec import Chain, Where
 from agentcheckpoint.core.journal import Call, Journal, Scope
 from agentcheckpoint.core.models import Birth, Closed, Done, Inputs, Intent, LedgerEntry, Opened
@@ -23,9 +24,10 @@ from agentcheckpoint.errors import (
     RunMisuse,
     StoreError,
 )
-from agentcheckpoint.explain import busy_error, rolled_back, step_mismatch, unbooked_waste, warn
+from agentcheckpoint.explain import busy_error, rolled_back, step_mismatch, unbooked_waste, warn, wrong_totals
 from agentcheckpoint.flow import Course
 from agentcheckpoint.options import OnMismatch
+from agentcheckpoint.reserving import Reservations
 from agentcheckpoint.results import Results, revive
 from agentcheckpoint.store.claim import Opening, Taken, open_run
 from agentcheckpoint.store.commit import Change, Committed, Superseded, commit
@@ -62,7 +64,7 @@ class Attempt:
         run_id, namespace: which run.
         on_mismatch: what to do when a step's inputs differ from the recorded ones.
         lease: seconds.
-        agent, inputs: the decorated agent that this run belongs to, and what it was called with.
+        agent, inputs, budgets: the decorated agent that it belongs to, and its call; the ceilings on what it pays.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Attempt:
         lease: float = LEASE,
         agent: str | None = None,
         inputs: Inputs | None = None,
+        budgets: Sequence[Budget] = (),
     ) -> None:
         self.store = store
         self.run_id = ids.check_run_id(run_id)
@@ -97,6 +100,7 @@ class Attempt:
         self.journal = Journal(())
         self.money: dict[str, LedgerEntry] = {}
         self.waste: dict[str, LedgerEntry] = {}
+        self.reservations = Reservations(budgets, namespace, run_id)
         self.replayed: list[Done] = []
         self.before_next_call: list[Callable[[], Course[None]]] = []
         """Streams that may have been left after their answer was complete: to be finished first."""
@@ -167,11 +171,7 @@ class Attempt:
         sums = ledger.totals(self.money.values())
         stored = {name: loaded.meta.get(name, "0") for name in sums}
         if stored != {name: str(amount) for name, amount in sums.items()}:
-            warn(
-                f"run {self.run_id!r}: its stored totals {stored} are not the sums of its ledger {sums}. The ledger "
-                "counts; the totals were set to it. Something else writes to this run's keys.",
-                AgentCheckpointWarning,
-            )
+            warn(wrong_totals(self.run_id, stored, sums), AgentCheckpointWarning)
             yield from set_totals(self.fence, sums)
 
     def closing(self, closed: Closed, output: bytes | None) -> Protocol[None]:
@@ -265,6 +265,7 @@ class Attempt:
         else:
             self.money.update((entry.id, entry) for entry in entries)
             self.state = fields.get("state", self.state)
+            yield from self.reservations.settle(entries)
         for warning in said:
             warn(str(warning), type(warning))
         if isinstance(outcome, Committed):
@@ -276,11 +277,13 @@ class Attempt:
         """Books what this worker paid for nothing, since the run is another's now; returns what is to be said."""
         wasted = ledger.as_waste(entries)
         self.waste.update((entry.id, entry) for entry in wasted)
+        said: list[AgentCheckpointWarning] = []
         try:
             yield from book_waste(self.fence, wasted)
         except StoreError as trouble:
-            return [unbooked_waste(self.run_id, trouble)]
-        return []
+            said.append(unbooked_waste(self.run_id, trouble))
+        yield from self.reservations.settle(wasted)
+        return said
 
     def _rolled_back(self) -> list[AgentCheckpointWarning]:
         """What is to be said if the server has forgotten a claim of this worker; it is said once."""
@@ -292,12 +295,5 @@ class Attempt:
 
     def cost(self) -> ledger.CostReport:
         """What was spent on this run so far, by all its attempts, and what this attempt saved by replaying."""
-        money, replayed = dict(self.money), tuple(self.replayed)  # other threads may be at them
-        spared = ledger.spared(replayed, tuple(self.journal.records.values()), money)
-        priced = [entry.cost for entry in spared if entry.cost is not None]
-        return ledger.report(
-            ledger.fold_entries(money.values(), dict(self.waste).values()),
-            saved=sum(priced),
-            replayed=len(replayed),
-            saved_unpriced=len(spared) - len(priced),
-        )
+        money, waste, records = dict(self.money), dict(self.waste), tuple(self.journal.records.values())
+        return ledger.attempt_report(money, waste, tuple(self.replayed), records, self.reservations.limit)

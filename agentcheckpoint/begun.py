@@ -36,6 +36,13 @@ class Begun:
         self._began = 0
         self._inside: Token[Any] | None = None
         self._noted: BaseException | None = None
+        if step.cost is not None:
+            raise RunMisuse(
+                f"run {attempt.run_id!r}, step {step.name!r}: run.begin cannot know when what it costs is paid. Make "
+                "the paid call a step with cost=, inside; or book it with run.charge(name, amount).",
+                run_id=attempt.run_id,
+                step=step.name,
+            )
         with placed(attempt.run_id, step.name):
             self._type = result_type(step.returns if returns is UNANNOTATED else returns)
 

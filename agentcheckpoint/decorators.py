@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from agentcheckpoint.agents import Agent
+from agentcheckpoint.core.amounts import Dollars
+from agentcheckpoint.core.budget import Budget
 from agentcheckpoint.core.codec import UNANNOTATED
 from agentcheckpoint.options import OnMismatch
 from agentcheckpoint.recipe import Recipe, mark_async
@@ -48,6 +50,8 @@ def step(
     ignore: Collection[str] = (),
     on_mismatch: OnMismatch | None = None,
     accept: Callable[[Any], bool] | None = None,
+    cost: Dollars | Callable[[Any], Dollars] | None = None,
+    max_cost: Dollars | None = None,
 ) -> StepDecorator: ...
 def step(fn: Any = None, /, **options: Any) -> Any:
     """Makes each call of a function, async or not, a step of the current run. Works on methods too.
@@ -57,7 +61,7 @@ def step(fn: Any = None, /, **options: Any) -> Any:
     Args:
         name: the step's name; the function's by default.
         key: called with the function's arguments, defaults filled in; returns what tells this call apart.
-        returns, ignore, on_mismatch, accept: as in ``ac.Step``.
+        returns, ignore, on_mismatch, accept, cost, max_cost: as in ``ac.Step``.
 
     Raises:
         RunMisuse: it is a generator, its results cannot be stored, or an option makes no sense.
@@ -89,13 +93,15 @@ def tool(
     ignore: Collection[str] = (),
     on_mismatch: OnMismatch | None = None,
     accept: Callable[[Any], bool] | None = None,
+    cost: Dollars | Callable[[Any], Dollars] | None = None,
+    max_cost: Dollars | None = None,
 ) -> ToolDecorator: ...
 def tool(fn: Any = None, /, **options: Any) -> Any:
     """Makes a function a tool for a model: a step, with the schema to announce it by and a ``call`` to run it by.
 
     Args:
-        name, key, returns, ignore, on_mismatch, accept: as in ``ac.step``; the name also has to please models: 1 to
-            64 of ``a-z A-Z 0-9 _ -``.
+        name, key, returns, ignore, on_mismatch, accept, cost, max_cost: as in ``ac.step``; the name also has to please
+            models: 1 to 64 of ``a-z A-Z 0-9 _ -``.
 
     Raises:
         RunMisuse: as ``ac.step``; or a model could not give its arguments.
@@ -112,7 +118,11 @@ def _tool(fn: Callable[..., Any], /, **options: Any) -> Tool[Any, Any]:
 def agent(fn: Callable[P, R], /) -> Agent[P, R]: ...
 @overload
 def agent(
-    *, name: str | None = None, on_mismatch: OnMismatch = "error", returns: Any = UNANNOTATED
+    *,
+    name: str | None = None,
+    on_mismatch: OnMismatch = "error",
+    returns: Any = UNANNOTATED,
+    budget: Budget | Sequence[Budget] = (),
 ) -> AgentDecorator: ...
 def agent(fn: Any = None, /, **options: Any) -> Any:
     """Makes each call of a function, async or not, a run: ``research(q)``, or named, ``research.run("r-42", q)``.
@@ -122,6 +132,7 @@ def agent(fn: Any = None, /, **options: Any) -> Any:
         on_mismatch: what to do when a run of that id was started with other arguments, or a recorded step is called
             with other inputs: ``"error"``, ``"rerun"`` or ``"reuse"``.
         returns: the type of the output, when the function's annotation does not say it.
+        budget: the ceiling, or ceilings, on what a run of it pays; see ``Budget``.
 
     Raises:
         RunMisuse: it is a generator, its output cannot be stored, or there is no such policy.
@@ -131,6 +142,12 @@ def agent(fn: Any = None, /, **options: Any) -> Any:
 
 
 def _agent(
-    fn: Callable[..., Any], /, *, name: str | None = None, on_mismatch: OnMismatch = "error", returns: Any = UNANNOTATED
+    fn: Callable[..., Any],
+    /,
+    *,
+    name: str | None = None,
+    on_mismatch: OnMismatch = "error",
+    returns: Any = UNANNOTATED,
+    budget: Budget | Sequence[Budget] = (),
 ) -> Agent[Any, Any]:
-    return Agent(fn, name, on_mismatch, returns)
+    return Agent(fn, name, on_mismatch, returns, budget)

@@ -11,6 +11,7 @@ An error raised after money was spent carries what was bought in ``value``.
       RunNotFound            no such run                                       (LookupError)
       RunDeleted             the run was deleted                               (LookupError)
       RunBusy                somebody alive is working on it
+      BudgetExceeded         a paid call would break a ceiling; it was not made
       StepMismatch           the recorded step had other inputs
       StepRejected           a paid answer was refused by its ``accept=``
       ResultNotStorable      a value that would not come back as it went
@@ -84,6 +85,38 @@ class RunBusy(AgentCheckpointError):
         super().__init__(message, run_id=run_id)
         self.owner = owner
         self.ttl = ttl
+
+
+class BudgetExceeded(AgentCheckpointError):
+    """A paid call has no room under a budget. It was not made, and its step is open; no retry helps but a higher limit.
+
+    Amounts are of ``kind``: nano-dollars, tokens, or calls.
+
+    Attributes:
+        budget: the budget's name; ``None``: the run's own.
+        kind: ``"usd"``, ``"tokens"`` or ``"calls"``.
+        limit: its ceiling.
+        spent: paid, wasted, and unresolved at its bound.
+        reserved: what other calls under way may take.
+        asked: what this call may take.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        run_id: str | None = None,
+        step: str | None = None,
+        budget: str | None = None,
+        kind: str = "usd",
+        limit: int = 0,
+        spent: int = 0,
+        reserved: int = 0,
+        asked: int = 0,
+    ) -> None:
+        super().__init__(message, run_id=run_id, step=step)
+        self.budget, self.kind, self.limit = budget, kind, limit
+        self.spent, self.reserved, self.asked = spent, reserved, asked
 
 
 class StepMismatch(AgentCheckpointError):

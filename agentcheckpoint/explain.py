@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 import traceback
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
+from agentcheckpoint.core.budget import Exceeded
 from agentcheckpoint.core.fingerprint import difference
 from agentcheckpoint.core.journal import Call
 from agentcheckpoint.core.ledger import answer_money, money
@@ -16,6 +17,7 @@ from agentcheckpoint.core.models import Done, Failure, Inputs
 from agentcheckpoint.errors import (
     AgentCheckpointError,
     AgentCheckpointWarning,
+    BudgetExceeded,
     CheckpointCorrupt,
     DurabilityWarning,
     RunBusy,
@@ -91,6 +93,32 @@ def placed(run_id: str, step: str | None = None) -> Generator[None]:
         raise place(exc, run_id, step) from exc.__cause__
 
 
+def budget_exceeded(refused: Exceeded) -> BudgetExceeded:
+    def told(amount: int) -> str:
+        return money(amount) if refused.kind == "usd" else f"{amount:,}"
+
+    parts = [f"paid {told(refused.paid)}"]
+    parts += [f"wasted {told(refused.wasted)}"] if refused.wasted else []
+    parts += [f"unresolved, at most, {told(refused.unresolved)}"] if refused.unresolved else []
+    parts += [f"reserved for calls under way {told(refused.reserved)}"] if refused.reserved else []
+    whose = "of the run" if refused.budget.name is None else repr(refused.budget.name)
+    window = f", this {refused.budget.window}" if refused.budget.window else ""
+    return BudgetExceeded(
+        f"run {refused.run_id!r}, step {refused.step!r}: the budget {whose} has no room for this call. Its limit is "
+        f"{told(refused.limit)} ({refused.kind}{window}): {', '.join(parts)}; left {told(refused.left)}. This call may "
+        f"take {told(refused.asked)}. Nothing was sent. Raise the limit and open the run again, it goes on here; or "
+        "lower what the call may take: a smaller limit of output, a cheaper model.",
+        run_id=refused.run_id,
+        step=refused.step,
+        budget=refused.budget.name,
+        kind=refused.kind,
+        limit=refused.limit,
+        spent=refused.paid + refused.wasted + refused.unresolved,
+        reserved=refused.reserved,
+        asked=refused.asked,
+    )
+
+
 def failure(error: BaseException) -> Failure:
     """An exception as text, bounded: whatever it holds, it can be stored."""
     try:
@@ -110,6 +138,13 @@ def rolled_back(run_id: str) -> DurabilityWarning:
         f"run {run_id!r}: the server had forgotten that this worker claimed the run, so it was rolled back (a failover "
         "to a lagging replica, or a restart without fsync). All that this worker knows to be committed is still there; "
         "what other workers committed meanwhile may not be."
+    )
+
+
+def wrong_totals(run_id: str, stored: Mapping[str, str], sums: Mapping[str, int]) -> str:
+    return (
+        f"run {run_id!r}: its stored totals {stored} are not the sums of its ledger {sums}. The ledger counts; the "
+        "totals were set to it. Something else writes to this run's keys."
     )
 
 

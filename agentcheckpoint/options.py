@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from agentcheckpoint.core import ids
+from agentcheckpoint.core.amounts import Dollars, dollars
 from agentcheckpoint.core.codec import UNANNOTATED
 from agentcheckpoint.errors import RunMisuse
 
@@ -37,10 +38,15 @@ class Step:
         model: for ``run.llm``: the model's name, where the result does not say it.
         provider: for ``run.llm``: whose prices apply, such as ``"anthropic"``.
         prices: for ``run.llm``: your own prices, by model name; they come first.
+        cost: what a call costs, in dollars, such as ``"0.01"``; or called with a fresh result, it says so. The step is
+            then paid for: its intent is stored before it is made.
+        max_cost: what a call costs at most, in dollars: its bound under a budget.
+        max_tokens: the same in tokens.
 
     Raises:
         InvalidName: the name or key cannot be used.
-        RunMisuse: there is no such policy, or ``accept`` or ``usage`` is async.
+        RunMisuse: there is no such policy, or ``accept``, ``usage`` or ``cost`` is async.
+        TypeError, ValueError: an amount is a float, or none.
     """
 
     name: str
@@ -53,6 +59,9 @@ class Step:
     model: str | None = None
     provider: str | None = None
     prices: Mapping[str, Price] = field(default_factory=dict[str, "Price"])
+    cost: Dollars | Callable[[Any], Dollars] | None = None
+    max_cost: Dollars | None = None
+    max_tokens: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", ids.check_name(self.name))  # in normal form: two spellings are one step
@@ -60,8 +69,13 @@ class Step:
             ids.check_key(self.key)
         if self.on_mismatch is not None:
             check_policy(self.on_mismatch)
-        if inspect.iscoroutinefunction(self.accept) or inspect.iscoroutinefunction(self.usage):
-            raise RunMisuse(f"step {self.name!r}: accept= and usage= are called without await: they cannot be async.")
+        if any(map(inspect.iscoroutinefunction, (self.accept, self.usage, self.cost))):
+            raise RunMisuse(
+                f"step {self.name!r}: accept=, usage= and cost= are called without await: they cannot be async."
+            )
+        for what, amount in (("cost", self.cost), ("max_cost", self.max_cost)):
+            if amount is not None and not callable(amount):
+                dollars(amount, f"Step({what}=...)")
 
 
 def check_policy(policy: OnMismatch) -> OnMismatch:

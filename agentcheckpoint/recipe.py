@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from agentcheckpoint import current
+from agentcheckpoint.core.amounts import Dollars
 from agentcheckpoint.core.codec import UNANNOTATED, annotation_of, check_type
 from agentcheckpoint.core.models import StepKind
 from agentcheckpoint.core.roundtrip import name_of
@@ -33,7 +34,7 @@ class Recipe:
         kind: what sort of step.
         name: the step's; ``None``: the function's.
         key: makes the key of a call from the function's arguments.
-        returns, ignore, on_mismatch, accept: the step's options.
+        returns, ignore, on_mismatch, accept, cost, max_cost: the step's options.
 
     Raises:
         RunMisuse: calls of it could not be stored.
@@ -51,6 +52,8 @@ class Recipe:
         ignore: Collection[str] = (),
         on_mismatch: OnMismatch | None = None,
         accept: Callable[[Any], bool] | None = None,
+        cost: Dollars | Callable[[Any], Dollars] | None = None,
+        max_cost: Dollars | None = None,
     ) -> None:
         check_function(fn, returns)
         self.fn = fn
@@ -58,7 +61,15 @@ class Recipe:
         owner = _owner(fn)
         if owner is not None and not isinstance(ignore, str):
             ignore = (*ignore, owner)  # what a method is bound to is no input, as in run.step(name, thing.method)
-        self.step = Step(default_name(fn, name), returns=returns, ignore=ignore, on_mismatch=on_mismatch, accept=accept)
+        self.step = Step(
+            default_name(fn, name),
+            returns=returns,
+            ignore=ignore,
+            on_mismatch=on_mismatch,
+            accept=accept,
+            cost=cost,
+            max_cost=max_cost,
+        )
         self.is_async = is_async(fn)
         self._key = key
         self._signature = None if key is None else inspect.signature(fn)

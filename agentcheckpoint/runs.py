@@ -6,7 +6,7 @@ import datetime
 import inspect
 import math
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overlo
 from agentcheckpoint import current
 from agentcheckpoint.attempt import LEASE, Attempt
 from agentcheckpoint.begun import Begun, begin_flow, leave_flow, save_flow
+from agentcheckpoint.charging import charge_flow, plan_charge
 from agentcheckpoint.core import ids
+from agentcheckpoint.core.amounts import Dollars
+from agentcheckpoint.core.budget import Budget
 from agentcheckpoint.core.codec import UNANNOTATED
 from agentcheckpoint.core.models import Inputs, StepKind
 from agentcheckpoint.errors import RunMisuse
@@ -62,6 +65,22 @@ class Run(RunBase):
         its result. Clients given to ``ac.wrap`` do this by themselves; this is for any other provider.
         """
         return cast(R, self._call(as_step(step), "llm", fn, args, kwargs))
+
+    def charge(self, step: str | Step, usd: Dollars, /) -> None:
+        """Books money that was spent outside of all calls, as a step of its own: a replay does not book it again.
+
+        It counts towards the budgets, and is never refused: the money is gone.
+
+        Args:
+            step: its name, or ``Step(name, key=...)``.
+            usd: dollars, such as ``"0.02"``.
+
+        Raises:
+            TypeError, ValueError: it is no amount.
+            StepMismatch: recorded with another amount.
+        """
+        if self._attempt.store is not None:
+            run_flow(self._attempt.store, charge_flow(*plan_charge(self._attempt, step, usd)))
 
     @overload
     def begin(self, step: str | Step, returns: type[T], /) -> SyncBegun[T]: ...
@@ -195,6 +214,7 @@ def run(
     wait: float = 0.0,
     on_mismatch: OnMismatch = "error",
     lease: float = LEASE,
+    budget: Budget | Sequence[Budget] = (),
 ) -> Opener:
     """Opens a run: ``with ac.run("research-42") as run:`` or ``async with``.
 
@@ -209,6 +229,7 @@ def run(
         on_mismatch: what to do when a recorded step is called with other inputs: ``"error"``, ``"rerun"`` (pay
             again) or ``"reuse"`` (take the record).
         lease: seconds that the right to work on the run lasts without being renewed.
+        budget: the ceiling, or ceilings, on what the run pays; see ``Budget``. The limits are those given now.
 
     Raises:
         InvalidName, RunMisuse: before anything is sent.
@@ -216,7 +237,7 @@ def run(
         RunBusy, RunDeleted, CheckpointsLost, CheckpointCorrupt, SchemaTooNew, StoreRefused, StoreUnavailable: when
             it is entered.
     """
-    return open_run_for(id, store, namespace, wait, on_mismatch, lease, None, None)
+    return open_run_for(id, store, namespace, wait, on_mismatch, lease, None, None, budget)
 
 
 def open_run_for(
@@ -228,6 +249,7 @@ def open_run_for(
     lease: float,
     agent: str | None,
     inputs: Inputs | None,
+    budget: Budget | Sequence[Budget],
 ) -> Opener:
     """``run``, on behalf of a decorated agent that was called with these inputs."""
     run_id = ids.check_run_id(id) if id is not None else f"run-{uuid.uuid4().hex[:12]}"
@@ -236,5 +258,17 @@ def open_run_for(
     check_seconds("lease", lease, MIN_LEASE, MAX_LEASE)
     check_seconds("wait", wait, 0, math.inf)
     where = None if switched_off() else connect(store)
-    attempt = Attempt(where, run_id, namespace, on_mismatch=on_mismatch, lease=lease, agent=agent, inputs=inputs)
+    budgets: tuple[Any, ...] = (budget,) if isinstance(budget, Budget) else tuple(budget)
+    if not all(isinstance(one, Budget) for one in budgets):
+        raise RunMisuse(f"budget={budget!r}: it is an ac.Budget, or several: budget=ac.Budget('2').")
+    attempt = Attempt(
+        where,
+        run_id,
+        namespace,
+        on_mismatch=on_mismatch,
+        lease=lease,
+        agent=agent,
+        inputs=inputs,
+        budgets=budgets,
+    )
     return Opener(attempt, wait)

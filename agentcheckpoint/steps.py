@@ -14,7 +14,7 @@ from agentcheckpoint.core.codec import UNANNOTATED, ResultType, annotation_of, r
 from agentcheckpoint.core.fingerprint import function_inputs
 from agentcheckpoint.core.journal import Call, Scope
 from agentcheckpoint.core.ledger import answer_money, as_waste, rolled_up
-from agentcheckpoint.core.models import Done, Failed, Inputs, Intent, LedgerEntry, Payload, StepKind, Usage
+from agentcheckpoint.core.models import Done, Failed, Inputs, LedgerEntry, Payload, StepKind, Usage
 from agentcheckpoint.core.pricing import priced
 from agentcheckpoint.core.roundtrip import name_of
 from agentcheckpoint.core.usage import Measured, usage_of
@@ -22,6 +22,7 @@ from agentcheckpoint.errors import AgentCheckpointError, ResultNotStorable, RunM
 from agentcheckpoint.explain import failure, place, placed
 from agentcheckpoint.flow import ASYNC_IN_BLOCKING, Course, Flow, Invoke, Perform, Raised, Returned
 from agentcheckpoint.options import Step
+from agentcheckpoint.paying import buy, charged
 from agentcheckpoint.results import revive
 from agentcheckpoint.store.commit import Change, Superseded
 from agentcheckpoint.store.effects import Await, Protocol
@@ -141,19 +142,8 @@ def replay(site: Site, done: Done, decode: Callable[[bytes], T]) -> Course[T]:
 
 def _execute(plan: Plan) -> Flow[Any]:
     attempt, journal = plan.attempt, plan.attempt.journal
-    bought: LedgerEntry | None = None
     try:
-        if plan.kind == "llm":
-            bought = LedgerEntry(
-                id=new_id(),
-                bill="unresolved",
-                slot=plan.slot,
-                model=plan.step.model,
-                provider=plan.step.provider,
-                at=attempt.now_ms(),
-            )
-            intent = Intent(id=new_id(), at=attempt.now_ms(), slot=plan.slot, entries=(bought,))
-            yield Perform(attempt.commit(Change(intent), plan.call))
+        bought = yield from buy(plan)
         began, inside = attempt.now_ms(), Scope(plan.slot)
         outcome = yield Invoke(plan.function, inside=functools.partial(current.at, attempt, inside))
         ms = attempt.now_ms() - began
@@ -244,13 +234,16 @@ def note_failure(plan: Site, error: BaseException, ms: int, entries: tuple[Ledge
 def _paid(plan: Plan, bought: LedgerEntry, result: object, ms: int) -> LedgerEntry:
     """The ledger entry of an answer that came: tokens and price as far as they can be known."""
     step, trouble = plan.step, None
+    if plan.kind != "llm":
+        return charged(step, bought, result, ms)
     try:
         said = Measured(_usage(step.usage(result))) if step.usage is not None else usage_of(result)
     except Exception as exc:  # the answer is paid for, and is not to be lost for it
         raised = failure(exc)
         said, trouble = Measured(), f"unmeasured: usage= raised {raised.type}: {raised.message[:200]}"
     bought = priced(bought, said, step.prices)
-    return bought.model_copy(update={"bill": "paid", "ms": ms, "price": trouble or bought.price})
+    paid = bought.model_copy(update={"bill": "paid", "ms": ms, "price": trouble or bought.price})
+    return charged(step, paid, result, ms)
 
 
 def _usage(said: object) -> Usage | None:

@@ -14,7 +14,7 @@ from counted import Counted
 from memory_runs import fresh
 
 import agentcheckpoint as ac
-from agentcheckpoint.store import claim, commit
+from agentcheckpoint.store import patience
 from agentcheckpoint.store.embedded import EmbeddedServer, ensure_server, stop_server
 
 pytestmark = [
@@ -26,8 +26,7 @@ THINK = ac.Step("think", prices={"m": ac.Price(input="1", output="1")})
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddedServer]:
-    for module in (claim, commit):
-        monkeypatch.setattr(module, "PAUSES", (0.01, 0.02, 0.05))
+    monkeypatch.setattr(patience, "PAUSES", (0.01, 0.02, 0.05))
     yield ensure_server(tmp_path / "home")
     stop_server(tmp_path / "home")
 

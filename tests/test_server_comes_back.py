@@ -21,7 +21,7 @@ from servers import REAL
 from shop import Shop, slots
 
 import agentcheckpoint as ac
-from agentcheckpoint.store import commit
+from agentcheckpoint.store import patience
 
 pytestmark = pytest.mark.filterwarnings("ignore::agentcheckpoint.errors.DurabilityWarning")
 
@@ -135,7 +135,7 @@ def test_a_server_with_too_many_clients_is_waited_for(binary: str, tmp_path: Pat
 def test_a_server_that_stays_crowded_leaves_the_result_in_the_error(
     binary: str, tmp_path: Path, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commit, "PAUSES", (0.01,) * 3)
+    monkeypatch.setattr(patience, "PAUSES", (0.01,) * 3)
     with Server(binary, tmp_path) as server, ac.run("crowded", store=server.url) as run:
         shop.step(run, "a")
         with ExitStack() as crowd:

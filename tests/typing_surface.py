@@ -70,6 +70,10 @@ def blocking(box: Box) -> None:
         assert_type(run.step("partial", functools.partial(make_plan, depth=2), "q"), Plan)
         assert_type(run.step("lambda", lambda: 1), int)
         assert_type(run.llm(ac.Step("plan", model="m"), make_plan, "q"), Plan)
+        assert_type(run.step(ac.Step("plan", cost="0.01"), make_plan, "q"), Plan)
+        assert_type(run.step(ac.Step("plan", cost=lambda plan: "0.01", max_cost=1), make_plan, "q"), Plan)
+        run.charge("gpu", "0.02")
+        run.charge(ac.Step("gpu", key="k"), 1)
         assert_type(run.finish(Plan([])), Plan)
         assert_type(run.now(), datetime.datetime)
         assert_type(run.uuid(), uuid.UUID)
@@ -92,6 +96,8 @@ def blocking(box: Box) -> None:
         run.step(1, make_plan, "q")  # type: ignore[arg-type]
         ac.Step("plan", on_mismatch="no")  # type: ignore[arg-type]
         ac.run(id="r")  # type: ignore[call-arg]
+        run.charge("gpu", 0.02)  # type: ignore[arg-type]
+        ac.Step("plan", cost=0.01)  # type: ignore[arg-type]
 
 
 async def awaiting_a_blocking_run() -> None:
@@ -110,6 +116,8 @@ async def on_a_loop(box: Box) -> None:
         assert_type(await run.step("lambda", lambda: 1), int)
         assert_type(await run.llm("plan", make_plan_async, "q"), Plan)
         assert_type(run.finish(1), int)
+        await run.charge("gpu", "0.02")
+        run.charge("gpu", "0.02")  # type: ignore[unused-coroutine]
         assert_type(await run.now(), datetime.datetime)
         assert_type(await run.uuid(), uuid.UUID)
         assert_type(await run.random(), float)
@@ -152,7 +160,7 @@ def tool_bare(question: str) -> Plan:
     return make_plan(question)
 
 
-@ac.tool(name="tool")
+@ac.tool(name="tool", cost="0.01")
 async def tool_async(question: str) -> Plan:
     return await make_plan_async(question)
 
@@ -162,7 +170,7 @@ def research(question: str, *, depth: int = 1) -> Plan:
     return make_plan(question, depth=depth)
 
 
-@ac.agent(name="other", on_mismatch="reuse")
+@ac.agent(name="other", on_mismatch="reuse", budget=ac.Budget("2"))
 async def research_async(question: str) -> Plan:
     return await make_plan_async(question)
 
@@ -222,6 +230,35 @@ async def agents() -> None:
     research.run("r")  # type: ignore[call-arg]
     research.run("r", "q", store="memory://")  # type: ignore[call-arg]
     research_async.run("r", "q")  # type: ignore[unused-coroutine]
+
+
+# -- budgets --------------------------------------------------------------------------------------------------------
+
+
+def cheaper(exceeded: ac.Exceeded) -> dict[str, str] | None:
+    assert_type(exceeded.left, int)
+    assert_type(exceeded.budget, ac.Budget)
+    return {"model": "m"} if exceeded.kind == "usd" else None
+
+
+def budgets() -> None:
+    own = ac.Budget("2.50", 100_000, 40, assume_output=500, on_exceeded=cheaper)
+    team = ac.Budget(20, name="team", window="day", count_tokens=lambda endpoint, body: len(body))
+    ac.run("r", budget=own)
+    ac.run("r", budget=[own, team])
+    research.using(budget=own).run("r", "q")
+    with ac.name("search", max_cost="0.05", max_tokens=9000):
+        pass
+    try:
+        pass
+    except ac.BudgetExceeded as error:
+        assert_type(error.limit, int)
+        assert_type(error.budget, str | None)
+
+    ac.Budget(0.5)  # type: ignore[arg-type]
+    ac.Budget(1, name="team", window="week")  # type: ignore[arg-type]
+    ac.Budget(1, 2, 3, "team")  # type: ignore[call-arg]
+    ac.run("r", budget="2")  # type: ignore[arg-type]
 
 
 # -- the rest -------------------------------------------------------------------------------------------------------

@@ -89,6 +89,18 @@ def check_key(text: object) -> str:
     return _text("step key", text, MAX_KEY)
 
 
+def check_budget_name(text: object) -> str:
+    """Returns the name of a shared budget in Unicode normal form C: two spellings of a name are one budget.
+
+    Args:
+        text: 1 to 200 characters, no control characters, no surrogates.
+
+    Raises:
+        InvalidName: it is not that.
+    """
+    return _text("budget name", unicodedata.normalize("NFC", _text("budget name", text, MAX_NAME)), MAX_NAME)
+
+
 def run_tag(namespace: str, run_id: str) -> str:
     """Returns the 24 hex digits that stand for a run in the names of its keys.
 
@@ -97,6 +109,17 @@ def run_tag(namespace: str, run_id: str) -> str:
     """
     # A valid namespace holds no slash, so the first slash ends it: no two runs share a text.
     text = f"{check_namespace(namespace)}/{check_run_id(run_id)}"
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def budget_tag(namespace: str, name: str) -> str:
+    """Returns the 24 hex digits that stand for a shared budget in the names of its keys.
+
+    Raises:
+        InvalidName: the namespace or the name is not valid.
+    """
+    # A namespace holds no space: this is no run's text.
+    text = f"budget {check_namespace(namespace)}/{check_budget_name(name)}"
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 

@@ -74,6 +74,9 @@ class CostReport:
         replayed: how many steps were replayed.
         saved_unpriced: how many answers that were replayed have no known cost.
         wasted_unpriced: how many wasted attempts have no known cost.
+        unresolved_bound: nano-dollars that the unresolved attempts cost at most, as far as they have a bound.
+        unbounded: how many unresolved attempts have no bound.
+        limit: nano-dollars that the run may cost, by a budget of its own; ``None``: there is none.
         usage: the tokens of the paid and wasted attempts, as far as they were measured.
     """
 
@@ -86,6 +89,9 @@ class CostReport:
     replayed: int = 0
     saved_unpriced: int = 0
     wasted_unpriced: int = 0
+    unresolved_bound: int = 0
+    unbounded: int = 0
+    limit: int | None = None
     usage: Usage = field(default_factory=Usage)
 
     @property
@@ -104,7 +110,8 @@ class CostReport:
         return _dollars(self.saved)
 
     def __str__(self) -> str:
-        parts = [f"spent {_known(self.spent, self.unpriced)}"]
+        ceiling = "" if self.limit is None else f" of {money(self.limit)}"
+        parts = [f"spent {_known(self.spent, self.unpriced)}{ceiling}"]
         if self.wasted:
             gaps = f", {self.wasted_unpriced} unpriced" if self.wasted_unpriced else ""
             parts[0] += f" (wasted {money(self.wasted)}{gaps})"
@@ -115,10 +122,16 @@ class CostReport:
             gaps = f", {self.saved_unpriced} unpriced" if self.saved_unpriced else ""
             parts.append(f"saved {_known(self.saved, self.saved_unpriced)} ({steps} replayed{gaps})")
         if self.unresolved:
-            parts.append(f"{self.unresolved} unresolved")
+            parts.append(self._unresolved())
         if self.unpriced:
             parts.append(f"{self.unpriced} unpriced")
         return " · ".join(parts)
+
+    def _unresolved(self) -> str:
+        if self.unresolved_bound and not self.unbounded:
+            return f"up to {money(self.unresolved_bound)} unresolved"
+        bounded = f" ({self.unresolved - self.unbounded} of them up to {money(self.unresolved_bound)})"
+        return f"{self.unresolved} unresolved{bounded if self.unresolved_bound else ''}"
 
 
 def report(
@@ -127,6 +140,7 @@ def report(
     saved: int = 0,
     replayed: int = 0,
     saved_unpriced: int = 0,
+    limit: int | None = None,
 ) -> CostReport:
     """Sum a ledger.
 
@@ -135,14 +149,19 @@ def report(
         saved: nano-dollars that replays did not pay.
         replayed: how many steps were replayed.
         saved_unpriced: how many answers that were replayed have no known cost.
+        limit: nano-dollars that the run may cost.
     """
     given = cast(Mapping[str, LedgerEntry], entries).values() if isinstance(entries, Mapping) else entries
     folded = list(fold_entries(given).values())
     bought = [entry for entry in folded if entry.bill in _BOUGHT]
+    open_bounds = [entry.bound for entry in folded if not _settled(entry)]
     return CostReport(
         paid=sum(entry.cost or 0 for entry in bought if entry.bill == "paid"),
         wasted=sum(entry.cost or 0 for entry in bought if entry.bill == "wasted"),
-        unresolved=sum(not _settled(entry) for entry in folded),
+        unresolved=len(open_bounds),
+        unresolved_bound=sum(bound or 0 for bound in open_bounds),
+        unbounded=sum(bound is None for bound in open_bounds),
+        limit=limit,
         unpriced=sum(entry.cost is None for entry in bought),
         attempts=len(folded),
         saved=saved,
@@ -235,6 +254,25 @@ def spared(replayed: Sequence[Done], records: Iterable[Done], money: Mapping[str
     slots, seen = {done.slot for done in replayed}, {done.id for done in replayed}
     inside = [done for done in records if done.id not in seen and ids.is_inside(done.slot, slots)]
     return [money.get(entry.id, entry) for done in (*replayed, *inside) for entry in answer_money(done)]
+
+
+def attempt_report(
+    money: Mapping[str, LedgerEntry],
+    waste: Mapping[str, LedgerEntry],
+    replayed: Sequence[Done],
+    records: Iterable[Done],
+    limit: int | None,
+) -> CostReport:
+    """What a run cost so far, and what this attempt of it saved; see ``report`` and ``spared``."""
+    spared_entries = spared(replayed, records, money)
+    priced = [entry.cost for entry in spared_entries if entry.cost is not None]
+    return report(
+        fold_entries(money.values(), waste.values()),
+        saved=sum(priced),
+        replayed=len(replayed),
+        saved_unpriced=len(spared_entries) - len(priced),
+        limit=limit,
+    )
 
 
 def as_waste(entries: Iterable[LedgerEntry]) -> list[LedgerEntry]:

@@ -78,6 +78,10 @@ class LedgerEntry(Record):
     """Nano-dollars; ``None``: unknown, which is not 0."""
     price: str | None = None
     """Where the price came from, or why there is none."""
+    bound: int | None = None
+    """Nano-dollars that it could cost at most, known before it was sent; ``None``: there was no bound."""
+    bound_tokens: int | None = None
+    """The same in tokens."""
     request_id: str | None = None
     """The provider's id of the request."""
     response_id: str | None = None

@@ -10,6 +10,7 @@ from typing import Any
 
 from agentcheckpoint import current
 from agentcheckpoint.attempt import Attempt, new_id
+from agentcheckpoint.core.amounts import Dollars
 from agentcheckpoint.core.journal import Call
 from agentcheckpoint.core.ledger import as_waste
 from agentcheckpoint.core.models import Done, LedgerEntry, Rejected
@@ -23,15 +24,25 @@ _named: ContextVar[list[Step] | None] = ContextVar("agentcheckpoint_name", defau
 
 
 @contextlib.contextmanager
-def name(step: str, /, *, key: str | None = None, on_mismatch: OnMismatch | None = None) -> Generator[None]:
+def name(
+    step: str,
+    /,
+    *,
+    key: str | None = None,
+    on_mismatch: OnMismatch | None = None,
+    max_cost: Dollars | None = None,
+    max_tokens: int | None = None,
+) -> Generator[None]:
     """Names the next model call: ``with ac.name("plan"): client.responses.create(...)``.
 
     Args:
         step: the step's name, instead of the endpoint's (``chat``, ``responses``, ``embeddings``).
         key: what tells it apart from others of that name.
         on_mismatch: what to do when it is recorded with another request; as in ``Step``.
+        max_cost, max_tokens: what the call takes at most, under a budget that cannot tell; as in ``Step``.
     """
-    token = _named.set([Step(step, key=key, on_mismatch=on_mismatch)])
+    named = Step(step, key=key, on_mismatch=on_mismatch, max_cost=max_cost, max_tokens=max_tokens)
+    token = _named.set([named])
     try:
         yield
     finally:

@@ -31,7 +31,7 @@ def send_flow(call: ModelCall, request: httpx2.Request, stream: bool, line: Line
     fetched = yield from recover(call, request, line)
     if fetched is not None:
         return fetched
-    entry = yield from intend(call)
+    entry, request = yield from intend(call, request)
     request.headers.setdefault("X-Client-Request-Id", entry.id)
     outcome = yield Invoke(partial(line.send, request, stream or "stream" in call.added))
     if isinstance(outcome, Raised):

@@ -10,12 +10,14 @@ from typing import cast
 import httpx2
 from pydantic_core import from_json
 
+from agentcheckpoint import paying
 from agentcheckpoint.attempt import new_id
-from agentcheckpoint.core.models import Bill, Done, Intent, LedgerEntry
+from agentcheckpoint.core.models import Bill, Done, LedgerEntry
 from agentcheckpoint.core.pricing import priced
 from agentcheckpoint.errors import StepMismatch, UnrecordedCallWarning
 from agentcheckpoint.explain import placed
-from agentcheckpoint.flow import Course, Flow, Invoke, Perform, Raised
+from agentcheckpoint.flow import Course, Flow, Invoke, Raised
+from agentcheckpoint.openai.affording import afforded
 from agentcheckpoint.openai.answer import Answer
 from agentcheckpoint.openai.forgotten import name_forgotten
 from agentcheckpoint.openai.line import Line
@@ -23,7 +25,6 @@ from agentcheckpoint.openai.modelcall import ModelCall, Terms, stacklevel
 from agentcheckpoint.openai.sse import first_id
 from agentcheckpoint.openai.usage import Answered, Endpoint, read_answer
 from agentcheckpoint.steps import decide, keep_result, note_failure, replay
-from agentcheckpoint.store.commit import Change
 
 _NEVER_LEFT = (
     httpx2.ConnectError,
@@ -65,8 +66,11 @@ def _shape(function: str | None, stream: bool) -> str:
     return f"{'a stream' if stream else 'an answer'} of {function}"
 
 
-def intend(call: ModelCall) -> Course[LedgerEntry]:
-    """Stores that an attempt is about to be paid for, with what became of those before it."""
+def intend(call: ModelCall, request: httpx2.Request) -> Course[tuple[LedgerEntry, httpx2.Request]]:
+    """Stores that an attempt is about to be paid for, with what became of those before it.
+
+    Returns the attempt, and the request to send: a budget's hook may have changed it.
+    """
     attempt = call.attempt
     entry = LedgerEntry(
         id=new_id(),
@@ -76,10 +80,10 @@ def intend(call: ModelCall) -> Course[LedgerEntry]:
         provider=call.terms.provider,
         at=attempt.now_ms(),
     )
-    intent = Intent(id=new_id(), at=entry.at, slot=call.site.slot, entries=(*call.unsettled, entry))
-    yield Perform(attempt.commit(Change(intent), call.site.call))
+    entry, ask, request = yield from afforded(call, entry, request)
+    yield from paying.intend(call.site, entry, ask, call.unsettled)
     call.unsettled = [entry]
-    return entry
+    return entry, request
 
 
 def note_error(call: ModelCall, entry: LedgerEntry, error: BaseException) -> None:

@@ -11,6 +11,10 @@ worker whose token is no longer current writes into names that nothing points to
     ac:{tag}:<token>:results hash     entry id -> result bytes; field "@" is the birth mark
     ac:{tag}:<token>:meta    hash     state and totals; field "@" is the birth mark
     ac:{tag}:<token>:lease   string   who works on the run; expires
+
+A shared budget has a hash tag of its own, and one key for each window.
+
+    ac:{tag}:budget:<window> hash     attempt id -> reservation; field "@" says whose it is, and the sums of the others
 """
 
 from __future__ import annotations
@@ -32,6 +36,11 @@ def is_token(text: str) -> bool:
 def epoch_of(token: str) -> int:
     """The epoch of a fencing token; 0 if there is none yet."""
     return int(token.partition(".")[0] or 0)
+
+
+def budget_key(tag: str, window: str) -> str:
+    """The name of a shared budget's key."""
+    return f"ac:{{{tag}}}:budget:{window}"
 
 
 @dataclass(frozen=True, slots=True)

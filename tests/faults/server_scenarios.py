@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentcheckpoint.store import claim, commit, reading, upkeep
+from agentcheckpoint.store import patience
 
 from .server_agent import Account, Diary, fork, live
 from .server_evidence import Stored, read, wrongs
@@ -156,8 +156,7 @@ class Away:
         pid = server.pid
 
         def work() -> None:
-            for module in (claim, commit, reading, upkeep):
-                module.PAUSES = (0.002,) * 3  # type: ignore[attr-defined]
+            patience.PAUSES = (0.002,) * 3  # type: ignore[assignment]
             with armed(Fuse(diary, self.n, self.moment, lambda: os.kill(pid, signal.SIGKILL))):
                 live(self.agent, room.name, server.url, diary)
 

@@ -23,10 +23,6 @@ from agentcheckpoint.testing.brain import Answer, Request
 from agentcheckpoint.testing.provider import Provider
 
 
-class BudgetExceeded(ac.AgentCheckpointError):
-    """Like the errors that later parts of the library will raise."""
-
-
 class Stop(BaseException):
     """Unwinds, and is nobody's error."""
 
@@ -38,7 +34,7 @@ ERRORS: list[BaseException] = [
     ac.LeaseLost("another's"),
     ac.CheckpointsLost("gone"),
     ac.StepMismatch("other inputs"),
-    BudgetExceeded("too much"),
+    ac.BudgetExceeded("too much"),
     ac.Suspended(),
     ac.Interrupted(),
     KeyboardInterrupt(),
