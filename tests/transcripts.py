@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from faults.servers import Server, binaries
+from faults.figures import controls, searched
 from pages import ROOT, page
 from whole_life import SETTINGS, commands_of_a_life
 
@@ -256,6 +257,7 @@ PARTS: dict[str, dict[str, Callable[[Path], str]]] = {
     "docs/guarantees.md": {"failure-points": failure_points},
     "docs/protocol.md": {"packets": sent, "keys": stored},
     "docs/store.md": {"acl": acl},
+    "docs/reliability.md": {"searched": searched, "controls": controls},
     "docs/api.md": {"names": names},
 }
 
