@@ -8,8 +8,8 @@ from agentcheckpoint.testing.brain import Answer, Request
 
 
 class Brain:
-    """It says something new each time; "bad", the first time that an answer is to be rejected. A stream that is to be cut
-    short has no end the first time, and its line is closed properly.
+    """It says something new each time; "bad", the first time that an answer is to be rejected. A stream that is to be
+    cut short has no end the first time, and its line is closed properly.
     """
 
     def __init__(self) -> None:

@@ -30,6 +30,8 @@ TIMEOUT = 0.15
 """Seconds that a worker waits for Redis's answer."""
 MODEL = "demo-large"
 PRICES = {MODEL: ac.Price(input="2.5", output="10", cached="0.25")}
+BOUND = 100
+"""The most tokens that an answer may have: so an attempt that nobody can settle has a bound."""
 PAID = {"m": ac.Price(input="1", output="1")}
 DONE, FAILED = 0, 3
 """Exit codes: the agent is done; it failed by an error that a user would expect, and may be started again."""
@@ -74,10 +76,10 @@ class Blocking:
         return value
 
     async def ask(self, **body: Any) -> Any:
-        return self._client.responses.create(model=MODEL, **body)
+        return self._client.responses.create(model=MODEL, max_output_tokens=BOUND, **body)
 
     async def stream(self, **body: Any) -> list[Any]:
-        return list(self._client.responses.create(model=MODEL, stream=True, **body))
+        return list(self._client.responses.create(model=MODEL, max_output_tokens=BOUND, stream=True, **body))
 
     async def begin(self, name: str, make: Callable[[], Any]) -> Any:
         with self.run.begin(name, dict[str, Any]) as begun:
@@ -102,10 +104,15 @@ class OnLoop:
         return await value
 
     async def ask(self, **body: Any) -> Any:
-        return await self._client.responses.create(model=MODEL, **body)
+        return await self._client.responses.create(model=MODEL, max_output_tokens=BOUND, **body)
 
     async def stream(self, **body: Any) -> list[Any]:
-        return [event async for event in await self._client.responses.create(model=MODEL, stream=True, **body)]
+        return [
+            event
+            async for event in await self._client.responses.create(
+                model=MODEL, max_output_tokens=BOUND, stream=True, **body
+            )
+        ]
 
     async def begin(self, name: str, make: Callable[[], Any]) -> Any:
         async with self.run.begin(name, dict[str, Any]) as begun:

@@ -12,7 +12,7 @@ from agentcheckpoint.testing.payments import Payment
 
 from .agents import Agent, Op
 from .diary import Account
-from .world import World, torn
+from .world import MONEY, World, torn
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,13 @@ def unsettled(
     for op in agent.leaves():
         for label in paid_labels(op):
             wrong += _unlike(op, label, stood, world, account, deaths)
-    accounts = settle(payments, [LedgerEntry.model_validate(e, strict=False) for e in _provider_entries(world)])
+    entries = _provider_entries(world)
+    accounts = settle(payments, [LedgerEntry.model_validate(e, strict=False) for e in entries])
     wrong += accounts.problems
+    known = sum(entry["cost"] for entry in entries if entry["bill"] in MONEY)
+    most = known + sum(entry["bound"] for entry in entries if entry["bill"] == "unresolved")
+    if not known <= accounts.billed <= most:
+        wrong.append(f"the provider was paid {accounts.billed}; the ledger says {known} to {most}")
     if accounts.paid_twice:
         wrong.append(f"{accounts.paid_twice} answers were bought again after they had been committed")
     cut_short = any(op.kind == "short" for op in agent.leaves())
