@@ -74,12 +74,15 @@ def main(
     chosen = [engine for engine in ENGINES if only is None or engine.name in only]
     if not chosen:
         raise typer.BadParameter(f"--only is one of {', '.join(engine.name for engine in ENGINES)}")
+    tallies: dict[str, Tally]
+    caught: dict[str, dict[str, str | None]]
     if replay is not None:
-        tallies = {chosen[0].name: _replayed(chosen[0], replay)}
-        caught: dict[str, dict[str, str | None]] = {}
+        tallies, caught = {chosen[0].name: _replayed(chosen[0], replay)}, {}
     else:
-        tallies = {engine.name: _play(engine, full, seed, err) for engine in chosen}
-        caught = {engine.name: _controls(engine, err) for engine in chosen} if controls else {}
+        tallies, caught = {}, {}
+        for engine in chosen:  # the grid's come first: its workers are forked from a process without threads
+            tallies[engine.name] = _play(engine, full, seed, err)
+            caught[engine.name] = _controls(engine, err) if controls else {}
     result = _result(tallies, caught, time.monotonic() - began)
     if output == "json":
         print(json.dumps(result))

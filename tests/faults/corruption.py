@@ -169,8 +169,8 @@ class _Search:
             after[name.decode().rpartition(":")[2]] = value
         for key, old in damaged.items():
             name = key.decode().rpartition(":")[2]
-            if name in ("head", "lease") and isinstance(old, bytes):
-                continue  # a claim sets them
+            if (name in ("head", "lease") and isinstance(old, bytes)) or old in ({}, []):
+                continue  # a claim sets them; a key that holds nothing is none
             if not _holds(after.get(name), old):
                 self.violation(where, f"{name} was overwritten: {after.get(name)!r:.120}")
 

@@ -14,8 +14,9 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,44 @@ class Stops:
             return replies
 
         Wire.exchange, AsyncWire.send, AsyncWire.receive = exchanged, sent, received  # type: ignore[method-assign]
+
+
+class Gate:
+    """Lets the packets of a blocking agent's threads pass, until it is closed: then none is under way."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Condition()
+        self._passing = 0
+        self._open = True
+
+    @contextmanager
+    def closed(self) -> Iterator[None]:
+        with self._turn:
+            self._open = False
+            self._turn.wait_for(lambda: self._passing == 0)
+        yield
+        with self._turn:
+            self._open = True
+            self._turn.notify_all()
+
+    def install(self) -> None:
+        """For the rest of this process's life. Who renews the lease does not wait."""
+        exchange = Wire.exchange
+
+        def passed(wire: Wire, commands: Any) -> Any:
+            if threading.current_thread().name == "agentcheckpoint-leases":
+                return exchange(wire, commands)
+            with self._turn:
+                self._turn.wait_for(lambda: self._open)
+                self._passing += 1
+            try:
+                return exchange(wire, commands)
+            finally:
+                with self._turn:
+                    self._passing -= 1
+                    self._turn.notify_all()
+
+        Wire.exchange = passed  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,14 +281,17 @@ def take_over(stage: Stage, agent: str, run_id: str, extent: str, reached: int, 
         go_on: the pipe in which he is told to go on.
     """
     stood: list[bool] = []
+    gate = Gate()
 
     def stand_still(*_: object) -> None:
         if not stood:
             stood.append(True)
-            os.write(reached, b"!")
-            os.read(go_on, 1)
+            with gate.closed():
+                os.write(reached, b"!")
+                os.read(go_on, 1)
 
     if extent == "one step":
+        gate.install()
         attempt.after_commit.append(lambda _, change: stand_still() if change.entry.k == "done" else None)
     diary = Diary(stage.diaries / run_id, "heir")
     opened = stand_still if extent == "claims" else lambda: None
