@@ -10,7 +10,7 @@ from agentcheckpoint.store.claim import PAUSES, Busy, busy
 from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply
 from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.holder import Holder
-from agentcheckpoint.store.keys import RunKeys
+from agentcheckpoint.store.keys import RunKeys, is_token
 from agentcheckpoint.store.loading import parse_head
 from agentcheckpoint.store.reading import Address
 from agentcheckpoint.store.refusals import NotNow, raise_refusal
@@ -76,9 +76,10 @@ def sweep(fence: Fence) -> Protocol[int]:
     try:
         look = yield Packet((("WATCH", keys.head), ("GET", keys.head), ("EXISTS", keys.tomb)), held=True)
         _, head, tomb = look
-        if not isinstance(head, bytes) and (head is not None or tomb != 1):
+        current = head.decode("ascii", "replace") if isinstance(head, bytes) else ""
+        if not is_token(current) and (head is not None or tomb != 1):
             return 0
-        names = _names(keys, [token for token in mine if token.encode() != head])
+        names = _names(keys, [token for token in mine if token != current])
         if not names:
             return 0
         replies = yield Packet((("MULTI",), ("DEL", *names), ("EXEC",)), held=True)
