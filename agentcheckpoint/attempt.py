@@ -220,8 +220,7 @@ class Attempt:
         try:
             outcome = yield from self._commit(change, call.slot, value, same if done is not None else None)
         except (RunDeleted, CheckpointsLost, CheckpointCorrupt, CommitUnknown) as exc:
-            if done is not None or not isinstance(exc, CommitUnknown):
-                self.broken = exc
+            self.broken = exc
             raise
         if isinstance(outcome, Superseded):  # noted here, since a cancelled caller may not come back to do it
             self.journal.replayed(call)

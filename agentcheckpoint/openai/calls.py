@@ -54,7 +54,7 @@ def reject(answer: object, why: str) -> None:
 
     Raises:
         RunMisuse: there is no current run, or it did not hand out this answer.
-        StoreError: the refusal could not be stored.
+        StoreError: the refusal could not be stored, or an earlier commit of this attempt has an unknown fate.
     """
     here = current.position()
     found = None if here is None else next(filter(None, map(here.attempt.answers.get, _names_of(answer))), None)
@@ -63,6 +63,7 @@ def reject(answer: object, why: str) -> None:
             f"ac.reject: {reprlib.repr(answer)} is not an answer that the current run has handed out. Give it what "
             "the wrapped client returned, or the answer's id, inside the run."
         )
+    here.attempt.check()
     run_flow(here.attempt.store, _reject(here.attempt, *found, why))
 
 
