@@ -226,8 +226,7 @@ class Attempt:
         try:
             return (yield from self._commit(change, call.slot, value, same if done is not None else None, note))
         except (RunDeleted, CheckpointsLost, CheckpointCorrupt, CommitUnknown) as exc:
-            if done is not None or not isinstance(exc, CommitUnknown):
-                self.broken = exc
+            self.broken = exc
             raise
         except GeneratorExit:  # given up: by one Ctrl-C too many, or with the loop
             self.broken = CommitUnknown(f"a commit of step {call.slot!r} was given up while it was under way")

@@ -68,7 +68,7 @@ def reject(answer: object, why: str) -> None:
     Raises:
         RunMisuse: there is no current run, or it did not hand out this answer.
         LeaseLost: the run is another worker's now, as may be the answer.
-        StoreError: the refusal could not be stored.
+        StoreError: the refusal could not be stored, or an earlier commit of this attempt has an unknown fate.
     """
     here = current.position()
     if switched_off():
@@ -81,6 +81,7 @@ def reject(answer: object, why: str) -> None:
             f"ac.reject: {reprlib.repr(answer)} is not an answer that the current run has handed out. Give it what "
             "the wrapped client returned, or the answer's id, inside the run."
         )
+    here.attempt.check()
     entries = as_waste(here.attempt.money.get(entry.id, entry) for entry in found[0].entries)
     run_flow(here.attempt.store, refuse(here.attempt, *found, why, tuple(entries)))
 

@@ -79,9 +79,10 @@ def sweep(fence: Fence) -> Protocol[int]:
     try:
         look = yield Packet((("WATCH", keys.head), ("GET", keys.head), ("EXISTS", keys.tomb)), held=True)
         _, head, tomb = look
-        if not isinstance(head, bytes) and (head is not None or tomb != 1):
+        current = head.decode("ascii", "replace") if isinstance(head, bytes) else ""
+        if not is_token(current) and (head is not None or tomb != 1):
             return 0
-        names = _names(keys, [token for token in mine if token.encode() != head])
+        names = _names(keys, [token for token in mine if token != current])
         if not names:
             return 0
         replies = yield Packet((("MULTI",), ("DEL", *names), ("EXEC",)), held=True)

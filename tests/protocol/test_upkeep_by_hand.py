@@ -198,7 +198,7 @@ def test_a_sweep_deletes_nothing_where_the_head_is_missing_unless_the_run_was_de
     assert "ac:{tag}:1.a:results" in hand.commands[1]
 
 
-@pytest.mark.parametrize("head", [Refusal("NOPERM", "no"), b"1.a"], ids=["refused", "its own"])
+@pytest.mark.parametrize("head", [Refusal("NOPERM", "no"), b"1.a", b"no token"], ids=["refused", "its own", "no token"])
 def test_a_sweep_that_may_not_look_or_has_nothing_to_do_ends_there(head: Any) -> None:
     assert Hand(sweep(fence("1.a"))).reply(b"OK", head, 0).outcome == 0
 
