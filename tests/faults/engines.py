@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from . import awaits, corruption, grid, interrupts, pauses, server_deaths
-from .broken import callers, commits, reading, servers
+from . import awaits, corruption, grid, history, interrupts, model, pauses, rollback, server_deaths
+from .broken import callers, commits, protocol, reading, servers
 from .tally import Tally, Violation
 from .variants import Variant
 
@@ -20,6 +20,9 @@ QUICK_PAUSES, FULL_PAUSES = 72, 1_000
 QUICK_DEATHS, FULL_DEATHS = 60, 1_200
 QUICK_DAMAGE, FULL_DAMAGE = 2, 200
 """Mutations of each stored field; ``test_corruption.py`` plays all of them."""
+QUICK_EXAMPLES, FULL_EXAMPLES = 60, 4_000
+QUICK_RACE, FULL_RACE = 6.0, 120.0
+"""Seconds."""
 CONTROL = 24
 """Scenarios that have to show that the library is broken, where chance draws them."""
 STEPS = ("steps",)
@@ -64,6 +67,11 @@ def _caught_by(search: Callable[[Variant], Tally]) -> Callable[[Sequence[Variant
             yield variant, found[0].seed if found else None
 
     return caught
+
+
+def _named(caught: Callable[[Variant], str | None]) -> Callable[[Sequence[Variant]], Caught]:
+    """What an engine catches that says by which seed, and what it saw."""
+    return lambda variants: ((variant, (caught(variant) or "").partition(":")[0] or None) for variant in variants)
 
 
 def _broken(search: Callable[[Variant], Tally]) -> Callable[[Variant], Tally]:
@@ -132,6 +140,30 @@ ENGINES = (
         servers.VARIANTS,
         _caught_by(lambda variant: server_deaths.search(1, servers.AIMS[variant.name], variant)),
         lambda seed: server_deaths.search(1, int(seed)),
+    ),
+    Engine(
+        "model",
+        "three workers of one run, their commits side by side, and a network that loses, delays and swallows",
+        lambda full, seed, _: model.search(FULL_EXAMPLES if full else QUICK_EXAMPLES, seed),
+        _of(protocol.VARIANTS, "model"),
+        _named(model.caught),
+        model.replay,
+    ),
+    Engine(
+        "rollback",
+        "the same on a server that goes back to an earlier state, or loses single keys",
+        lambda full, seed, _: rollback.search(FULL_EXAMPLES if full else QUICK_EXAMPLES, seed),
+        _of(protocol.VARIANTS, "rollback"),
+        _named(model.caught),
+        rollback.replay,
+    ),
+    Engine(
+        "history",
+        "eight processes that race for a few runs, are killed and stopped; their diaries against what is stored",
+        lambda full, seed, _: history.search(FULL_RACE if full else QUICK_RACE, seed),
+        _of(protocol.VARIANTS, "history"),
+        _named(model.caught),
+        lambda seed: history.search(QUICK_RACE, int(seed)),
     ),
     Engine(
         corruption.ENGINE,

@@ -65,10 +65,11 @@ def _race(diaries: Path, url: str, number: int, seconds: float, variant: str) ->
 
 def _judge(notes: list[Note], store: Store, counts: dict[str, int], number: int) -> Tally:
     kinds = Counter(note.kind for note in notes)
-    tally = Tally(deaths=counts["killed"], fired=counts["killed"] + counts["stopped"])
-    tally.notes = dict(kinds) | {"stopped": counts["stopped"], "failed": counts["failed"]}
-    for run in sorted({note.run for note in notes if note.kind == "claim acknowledged"}):
-        tally.scenarios += 1
+    hit = counts["killed"] + counts["stopped"]
+    tally = Tally(hit, hit, counts["killed"])
+    runs = sorted({note.run for note in notes if note.kind == "claim acknowledged"})
+    tally.notes = dict(kinds) | {"runs": len(runs), "stopped": counts["stopped"], "failed": counts["failed"]}
+    for run in runs:
         final = store.run(_final(Attempt(None, run).fence))
         for what in check((note for note in notes if note.run == run), final):
             tally.violations.append(Violation("history", str(number), f"run {run}: {what}"))
