@@ -7,7 +7,7 @@ import copy
 import functools
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, Self, TypeVar, cast
@@ -15,7 +15,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, cast
 from agentcheckpoint.attempt import LEASE, Attempt
 from agentcheckpoint.core.codec import UNANNOTATED, ResultType, annotation_of, result_type
 from agentcheckpoint.core.fingerprint import function_inputs
-from agentcheckpoint.core.ids import check_name
+from agentcheckpoint.core.ids import check_name, check_tags
 from agentcheckpoint.core.models import Closed, Inputs, Opened
 from agentcheckpoint.errors import RunBusy, RunNotFound, StepMismatch
 from agentcheckpoint.explain import input_mismatch, placed
@@ -42,7 +42,14 @@ class Agent(Generic[P, R]):
     __wrapped__: Callable[..., Any]
     __name__: str
 
-    def __init__(self, fn: Callable[..., Any], name: str | None, on_mismatch: OnMismatch, returns: Any) -> None:
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        name: str | None,
+        on_mismatch: OnMismatch,
+        returns: Any,
+        tags: Iterable[str],
+    ) -> None:
         check_function(fn, returns)
         functools.update_wrapper(self, fn)
         self._fn = fn
@@ -52,6 +59,7 @@ class Agent(Generic[P, R]):
             mark_async(self)
         self._on_mismatch: OnMismatch = check_policy(on_mismatch)
         self._returns = returns
+        self._tags = check_tags(tags)
         self._store: Connectable = None
         self._namespace = "default"
         self._wait = 0.0
@@ -116,6 +124,7 @@ class Agent(Generic[P, R]):
             namespace=self._namespace,
             wait=self._wait,
             on_mismatch=self._on_mismatch,
+            tags=self._tags,
         )
         return _answer_async(call) if self._is_async else _answer(call)
 
@@ -134,10 +143,12 @@ class _Call:
     namespace: str
     wait: float
     on_mismatch: OnMismatch
+    tags: tuple[str, ...]
 
     def opener(self, store: Store) -> Opener:
         """The run, ready to be entered; it does not wait."""
-        return open_run_for(self.run_id, store, self.namespace, 0.0, self.on_mismatch, LEASE, self.agent, self.inputs)
+        policy, tags = self.on_mismatch, self.tags
+        return open_run_for(self.run_id, store, self.namespace, 0.0, policy, LEASE, self.agent, self.inputs, tags)
 
     def output(self, data: bytes) -> Any:
         """The recorded output, in type."""

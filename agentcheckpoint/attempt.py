@@ -64,6 +64,7 @@ class Attempt:
         on_mismatch: what to do when a step's inputs differ from the recorded ones.
         lease: seconds.
         agent, inputs: the decorated agent that this run belongs to, and what it was called with.
+        tags: what the money of this attempt is counted under.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Attempt:
         lease: float = LEASE,
         agent: str | None = None,
         inputs: Inputs | None = None,
+        tags: tuple[str, ...] = (),
     ) -> None:
         self.store = store
         self.run_id = ids.check_run_id(run_id)
@@ -103,7 +105,9 @@ class Attempt:
         """Streams that may have been left after their answer was complete: to be finished first."""
         self.answers: dict[str, tuple[Done, Call]] = {}
         """The model calls' answers that were handed out, by the provider's ids: they may be rejected."""
-        self._agent, self._inputs = agent, inputs
+        self.is_listed = False
+        """It is known to stand in the list of runs."""
+        self._agent, self._inputs, self._tags = agent, inputs, tags or None
         self._results = Results(self.fence, ())
         self._clock = (0, time.monotonic())
 
@@ -141,7 +145,13 @@ class Attempt:
         opening = Opening(
             birth=Birth(id=new_id(), at=stamp, namespace=self.namespace, run=self.run_id),
             entry=lambda number: Opened(
-                id=new_id(), at=stamp, attempt=number, worker=worker, agent=self._agent, inputs=self._inputs
+                id=new_id(),
+                at=stamp,
+                attempt=number,
+                worker=worker,
+                agent=self._agent,
+                inputs=self._inputs,
+                tags=self._tags,
             ),
             released=released_here,
         )

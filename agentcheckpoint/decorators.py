@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from agentcheckpoint.agents import Agent
@@ -112,7 +112,11 @@ def _tool(fn: Callable[..., Any], /, **options: Any) -> Tool[Any, Any]:
 def agent(fn: Callable[P, R], /) -> Agent[P, R]: ...
 @overload
 def agent(
-    *, name: str | None = None, on_mismatch: OnMismatch = "error", returns: Any = UNANNOTATED
+    *,
+    name: str | None = None,
+    on_mismatch: OnMismatch = "error",
+    returns: Any = UNANNOTATED,
+    tags: Iterable[str] = (),
 ) -> AgentDecorator: ...
 def agent(fn: Any = None, /, **options: Any) -> Any:
     """Makes each call of a function, async or not, a run: ``research(q)``, or named, ``research.run("r-42", q)``.
@@ -122,15 +126,22 @@ def agent(fn: Any = None, /, **options: Any) -> Any:
         on_mismatch: what to do when a run of that id was started with other arguments, or a recorded step is called
             with other inputs: ``"error"``, ``"rerun"`` or ``"reuse"``.
         returns: the type of the output, when the function's annotation does not say it.
+        tags: what ``ac.costs`` counts the money of its runs under.
 
     Raises:
         RunMisuse: it is a generator, its output cannot be stored, or there is no such policy.
-        InvalidName: the name cannot be used.
+        InvalidName: the name or a tag cannot be used.
     """
     return functools.partial(_agent, **options) if fn is None else _agent(fn)
 
 
 def _agent(
-    fn: Callable[..., Any], /, *, name: str | None = None, on_mismatch: OnMismatch = "error", returns: Any = UNANNOTATED
+    fn: Callable[..., Any],
+    /,
+    *,
+    name: str | None = None,
+    on_mismatch: OnMismatch = "error",
+    returns: Any = UNANNOTATED,
+    tags: Iterable[str] = (),
 ) -> Agent[Any, Any]:
-    return Agent(fn, name, on_mismatch, returns)
+    return Agent(fn, name, on_mismatch, returns, tags)

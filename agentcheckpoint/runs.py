@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import inspect
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
@@ -194,6 +194,7 @@ def run(
     wait: float = 0.0,
     on_mismatch: OnMismatch = "error",
     lease: float = LEASE,
+    tags: Iterable[str] = (),
 ) -> Opener:
     """Opens a run: ``with ac.run("research-42") as run:`` or ``async with``.
 
@@ -208,6 +209,7 @@ def run(
         on_mismatch: what to do when a recorded step is called with other inputs: ``"error"``, ``"rerun"`` (pay
             again) or ``"reuse"`` (take the record).
         lease: seconds that the right to work on the run lasts without being renewed.
+        tags: what ``ac.costs`` counts the money of this attempt under, such as ``("team-a",)``.
 
     Raises:
         InvalidName, RunMisuse: before anything is sent.
@@ -215,7 +217,7 @@ def run(
         RunBusy, RunDeleted, CheckpointsLost, CheckpointCorrupt, SchemaTooNew, StoreRefused, StoreUnavailable: when
             it is entered.
     """
-    return open_run_for(id, store, namespace, wait, on_mismatch, lease, None, None)
+    return open_run_for(id, store, namespace, wait, on_mismatch, lease, None, None, ids.check_tags(tags))
 
 
 def open_run_for(
@@ -227,6 +229,7 @@ def open_run_for(
     lease: float,
     agent: str | None,
     inputs: Inputs | None,
+    tags: tuple[str, ...],
 ) -> Opener:
     """``run``, on behalf of a decorated agent that was called with these inputs."""
     run_id = ids.check_run_id(id) if id is not None else f"run-{uuid.uuid4().hex[:12]}"
@@ -237,5 +240,7 @@ def open_run_for(
     if not wait >= 0:
         raise RunMisuse(f"wait={wait!r}: it is 0 or more seconds.")
     where = None if switched_off() else connect(store)
-    attempt = Attempt(where, run_id, namespace, on_mismatch=on_mismatch, lease=lease, agent=agent, inputs=inputs)
+    attempt = Attempt(
+        where, run_id, namespace, on_mismatch=on_mismatch, lease=lease, agent=agent, inputs=inputs, tags=tags
+    )
     return Opener(attempt, wait)

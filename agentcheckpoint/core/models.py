@@ -78,6 +78,8 @@ class LedgerEntry(Record):
     """Nano-dollars; ``None``: unknown, which is not 0."""
     price: str | None = None
     """Where the price came from, or why there is none."""
+    bound: Natural | None = None
+    """Nano-dollars that it could cost at most, known before it was sent; ``None``: there was no bound."""
     request_id: str | None = None
     """The provider's id of the request."""
     at: Natural = 0
@@ -140,6 +142,7 @@ class Opened(Logged):
     worker: str
     agent: str | None = None
     inputs: Inputs | None = None
+    tags: tuple[str, ...] | None = None
 
 
 class Intent(Logged):

@@ -11,6 +11,10 @@ worker whose token is no longer current writes into names that nothing points to
     ac:{tag}:<token>:results hash     entry id -> result bytes; field "@" is the birth mark
     ac:{tag}:<token>:meta    hash     state and totals; field "@" is the birth mark
     ac:{tag}:<token>:lease   string   who works on the run; expires
+
+A list of runs lies in a slot of its own: a hint for whoever looks, and no part of any run.
+
+    ac:{runs-<namespace>}:opened  sorted set  run id -> when it was last opened, milliseconds on the server's clock
 """
 
 from __future__ import annotations
@@ -32,6 +36,11 @@ def is_token(text: str) -> bool:
 def epoch_of(token: str) -> int:
     """The epoch of a fencing token; 0 if there is none yet."""
     return int(token.partition(".")[0] or 0)
+
+
+def index_key(namespace: str) -> str:
+    """The name of the list of a namespace's runs."""
+    return f"ac:{{runs-{namespace}}}:opened"
 
 
 @dataclass(frozen=True, slots=True)
