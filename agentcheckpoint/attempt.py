@@ -144,14 +144,8 @@ class Attempt:
         worker, stamp = f"pid {holder.pid} on {holder.host}", int(time.time() * 1000)
         opening = Opening(
             birth=Birth(id=new_id(), at=stamp, namespace=self.namespace, run=self.run_id),
-            entry=lambda number: Opened(
-                id=new_id(),
-                at=stamp,
-                attempt=number,
-                worker=worker,
-                agent=self._agent,
-                inputs=self._inputs,
-                tags=self._tags,
+            entry=lambda n: Opened(
+                id=new_id(), at=stamp, attempt=n, worker=worker, agent=self._agent, inputs=self._inputs, tags=self._tags
             ),
             released=released_here,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import cast
+from typing import Any, cast
 
 from agentcheckpoint.core.models import Bill, LedgerEntry, LogEntry, Usage
 from agentcheckpoint.core.usage import total_usage
@@ -73,6 +73,7 @@ class CostReport:
         replayed: how many steps were replayed.
         saved_unpriced: how many replayed steps have no known cost.
         usage: the tokens of the paid and wasted attempts, as far as they were measured.
+        entries: the attempts themselves.
     """
 
     paid: int = 0
@@ -84,6 +85,7 @@ class CostReport:
     replayed: int = 0
     saved_unpriced: int = 0
     usage: Usage = field(default_factory=Usage)
+    entries: tuple[LedgerEntry, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def spent(self) -> int:
@@ -114,6 +116,17 @@ class CostReport:
             parts.append(f"{self.unpriced} unpriced")
         return " · ".join(parts)
 
+    def to_records(self) -> list[dict[str, Any]]:
+        """One record for each model: attempts, dollars paid, wasted and unresolved, and tokens by kind."""
+        from agentcheckpoint.core import report_card  # it reads ledgers itself
+
+        return report_card.records_of(self)
+
+    def _repr_html_(self) -> str:
+        from agentcheckpoint.core import report_card
+
+        return report_card.card_of(self)
+
 
 def report(
     entries: Mapping[str, LedgerEntry] | Iterable[LedgerEntry],
@@ -143,6 +156,7 @@ def report(
         replayed=replayed,
         saved_unpriced=saved_unpriced,
         usage=total_usage(entry.usage for entry in bought if entry.usage is not None),
+        entries=tuple(folded),
     )
 
 

@@ -54,15 +54,6 @@ def unlist_run(namespace: str, run_id: str) -> Protocol[None]:
         return
 
 
-def count_runs(namespace: str) -> Protocol[int]:
-    """How many runs are listed.
-
-    Raises:
-        StoreRefused, StoreUnavailable.
-    """
-    return int((yield from _asked(("ZCARD", index_key(namespace)))))
-
-
 def listed_since(namespace: str, at_ms: int, most: int) -> Protocol[list[Listed]]:
     """The runs that were last opened at that time or later, the longest ago first.
 
