@@ -17,7 +17,8 @@ from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.store.connect import Connectable, connect
 from agentcheckpoint.store.loading import Loaded
 from agentcheckpoint.store.outside import settle_outside
-from agentcheckpoint.survey import address_of, survey
+from agentcheckpoint.survey import survey
+from agentcheckpoint.view import address_of
 
 
 def settle(

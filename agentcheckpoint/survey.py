@@ -21,29 +21,15 @@ from agentcheckpoint.errors import (
 from agentcheckpoint.show.layout import plain
 from agentcheckpoint.store.connect import Connectable, connect
 from agentcheckpoint.store.index import listed_runs
-from agentcheckpoint.store.keys import RunKeys
 from agentcheckpoint.store.reading import snapshot
 from agentcheckpoint.store.store import Store
+from agentcheckpoint.view import Address, address_of
 
 Moment = datetime.datetime | datetime.date | None
 """A time with its zone, or a day in UTC; ``None``: no limit."""
 
 MOST_NOTES = 20
 """How many runs that could not be read are named."""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Which run is meant."""
-
-    keys: RunKeys
-    namespace: str
-    run_id: str
-
-
-def address_of(run_id: str, namespace: str) -> Address:
-    """The run of that name. Raises ``InvalidName``."""
-    return Address(RunKeys(ids.run_tag(namespace, run_id)), namespace, run_id)
 
 
 @dataclass(slots=True)

@@ -56,7 +56,7 @@ class RunView:
 
 
 @dataclass(frozen=True, slots=True)
-class _Address:
+class Address:
     """Which run is meant."""
 
     keys: RunKeys
@@ -76,7 +76,7 @@ def get(run_id: str, /, *, store: Connectable = None, namespace: str = "default"
         RunNotFound: there is no such run, or it was deleted.
         CheckpointsLost, CheckpointCorrupt, SchemaTooNew, StoreRefused, StoreUnavailable.
     """
-    address = _address(run_id, namespace)
+    address = address_of(run_id, namespace)
     return _view(address, connect(store).run(snapshot(address)))
 
 
@@ -96,7 +96,7 @@ def delete(run_id: str, /, *, store: Connectable = None, namespace: str = "defau
         CheckpointCorrupt, SchemaTooNew: its head or lease is not ours, or a newer version has worked on it.
         StoreRefused, StoreUnavailable.
     """
-    address, where = _address(run_id, namespace), connect(store)
+    address, where = address_of(run_id, namespace), connect(store)
     try:
         busy = where.run(delete_run(address, int(time.time() * 1000), released_here))
     except RunNotFound:
@@ -107,11 +107,12 @@ def delete(run_id: str, /, *, store: Connectable = None, namespace: str = "defau
     where.run(unlist_run(namespace, run_id))
 
 
-def _address(run_id: str, namespace: str) -> _Address:
-    return _Address(RunKeys(ids.run_tag(namespace, run_id)), namespace, run_id)
+def address_of(run_id: str, namespace: str) -> Address:
+    """The run of that name. Raises ``InvalidName``."""
+    return Address(RunKeys(ids.run_tag(namespace, run_id)), namespace, run_id)
 
 
-def _view(address: _Address, loaded: Loaded) -> RunView:
+def _view(address: Address, loaded: Loaded) -> RunView:
     folded = fold_entries(logged_money(loaded.entries), loaded.waste)
     ends = [entry for entry in loaded.entries if isinstance(entry, Closed)]
     return RunView(

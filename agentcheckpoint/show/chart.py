@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agentcheckpoint.core.cost_rows import CostRow
+from agentcheckpoint.core.cost_rows import CostRow, amount_text
 from agentcheckpoint.core.ledger import money
 from agentcheckpoint.core.markup import Markup, element
 from agentcheckpoint.show.layout import cut
@@ -12,7 +12,7 @@ from agentcheckpoint.show.layout import cut
 MOST_BARS = 20
 WIDTH, LINE, BAR = 640, 24, 14
 """Pixels: of the picture, of a row, of a bar."""
-LEFT, RIGHT = 190, 90
+LEFT, RIGHT = 190, 150
 """Pixels that names and amounts take beside the bars."""
 PARTS = (("paid", "#2f6fb7"), ("wasted", "#c4462d"), ("unresolved", "#c9a227"))
 """What a bar is made of; *unresolved* is what may have been billed, as far as it has a bound."""
@@ -64,9 +64,13 @@ def _bar(by: str, row: CostRow, top: int, most: int) -> list[Markup]:
         if width:
             parts.append(element("rect", x=x, y=top, width=width, height=BAR, fill=colour))
         x += width
-    amount = "unknown" if row.spent is None else money(row.spent)
-    parts.append(element("text", amount, x=x + 6, y=base - 2))
+    parts.append(element("text", _spent(row), x=x + 6, y=base - 2))
     return parts
+
+
+def _spent(row: CostRow) -> str:
+    known = "unknown" if row.spent is None else f"{'≥ ' if row.unpriced else ''}{money(row.spent)}"
+    return f"{known} + {amount_text(row)}" if row.unresolved else known
 
 
 def _amounts(row: CostRow) -> tuple[int, int, int]:
