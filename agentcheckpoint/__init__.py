@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from agentcheckpoint.core.models import LedgerEntry as LedgerEntry
     from agentcheckpoint.core.models import Usage as Usage
     from agentcheckpoint.core.pricing import Price as Price
+    from agentcheckpoint.costing import CostTable as CostTable
+    from agentcheckpoint.costing import costs as costs
+    from agentcheckpoint.costing import export_ledger as export_ledger
     from agentcheckpoint.decorators import agent as agent
     from agentcheckpoint.decorators import step as step
     from agentcheckpoint.decorators import tool as tool
@@ -57,6 +60,9 @@ if TYPE_CHECKING:
     from agentcheckpoint.options import Step as Step
     from agentcheckpoint.runs import Run as Run
     from agentcheckpoint.runs import run as run
+    from agentcheckpoint.settling import Settlement as Settlement
+    from agentcheckpoint.settling import settle as settle
+    from agentcheckpoint.settling import settle_billed as settle_billed
     from agentcheckpoint.store.connect import connect as connect
     from agentcheckpoint.store.store import Store as Store
     from agentcheckpoint.view import RunView as RunView
@@ -69,6 +75,7 @@ _HOME = {
     "core.ledger": ("CostReport",),
     "core.models": ("LedgerEntry", "Usage"),
     "core.pricing": ("Price",),
+    "costing": ("CostTable", "costs", "export_ledger"),
     "decorators": ("agent", "step", "tool"),
     "errors": (
         "AgentCheckpointError",
@@ -103,6 +110,7 @@ _HOME = {
     "openai.client": ("wrap",),
     "runs": ("Run", "run"),
     "options": ("Step",),
+    "settling": ("Settlement", "settle", "settle_billed"),
     "store.connect": ("connect",),
     "store.store": ("Store",),
     "view": ("RunView", "delete", "get"),

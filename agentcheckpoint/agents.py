@@ -8,7 +8,7 @@ import functools
 import inspect
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, Self, TypeVar, cast
@@ -17,7 +17,7 @@ from agentcheckpoint.attempt import LEASE, Attempt
 from agentcheckpoint.core.budget import Budget
 from agentcheckpoint.core.codec import UNANNOTATED, ResultType, annotation_of, result_type
 from agentcheckpoint.core.fingerprint import function_inputs
-from agentcheckpoint.core.ids import check_name
+from agentcheckpoint.core.ids import check_name, check_tags
 from agentcheckpoint.core.models import Closed, Inputs, Opened
 from agentcheckpoint.errors import RunBusy, RunNotFound, StepMismatch
 from agentcheckpoint.explain import input_mismatch, placed
@@ -51,6 +51,7 @@ class Agent(Generic[P, R]):
         on_mismatch: OnMismatch,
         returns: Any,
         budget: Budget | Sequence[Budget],
+        tags: Iterable[str],
     ) -> None:
         check_function(fn, returns)
         functools.update_wrapper(self, fn)
@@ -62,6 +63,7 @@ class Agent(Generic[P, R]):
         self._on_mismatch: OnMismatch = check_policy(on_mismatch)
         self._returns = returns
         self._budget = budget
+        self._tags = check_tags(tags)
         self._store: Connectable = None
         self._namespace = "default"
         self._wait = 0.0
@@ -138,6 +140,7 @@ class Agent(Generic[P, R]):
             wait=self._wait,
             on_mismatch=self._on_mismatch,
             budget=self._budget,
+            tags=self._tags,
         )
         return _answer_async(call) if self._is_async else _answer(call)
 
@@ -157,11 +160,22 @@ class _Call:
     wait: float
     on_mismatch: OnMismatch
     budget: Budget | Sequence[Budget]
+    tags: tuple[str, ...]
 
     def opener(self, store: Store) -> Opener:
         """The run, ready to be entered; it does not wait."""
-        policy, budget = self.on_mismatch, self.budget
-        return open_run_for(self.run_id, store, self.namespace, 0.0, policy, LEASE, self.agent, self.inputs, budget)
+        return open_run_for(
+            self.run_id,
+            store,
+            self.namespace,
+            0.0,
+            self.on_mismatch,
+            LEASE,
+            self.agent,
+            self.inputs,
+            self.budget,
+            self.tags,
+        )
 
     def output(self, data: bytes) -> Any:
         """The recorded output, in type."""

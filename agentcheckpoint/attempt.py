@@ -65,6 +65,7 @@ class Attempt:
         on_mismatch: what to do when a step's inputs differ from the recorded ones.
         lease: seconds.
         agent, inputs, budgets: the decorated agent that it belongs to, and its call; the ceilings on what it pays.
+        tags: what the money of this attempt is counted under.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Attempt:
         agent: str | None = None,
         inputs: Inputs | None = None,
         budgets: Sequence[Budget] = (),
+        tags: tuple[str, ...] = (),
     ) -> None:
         self.store = store
         self.run_id = ids.check_run_id(run_id)
@@ -88,9 +90,7 @@ class Attempt:
         self.fence.ttl_ms = int(lease * 1000)
         self.chain = Chain(())
         self.root = Scope()
-        self.number = 0
-        self.state = ""
-        self.open = False
+        self.number, self.state, self.open = 0, "", False
         self.leaving = False
         """Its ``with`` is being left: streams that are still open are ended."""
         self.broken: AgentCheckpointError | None = None
@@ -106,7 +106,9 @@ class Attempt:
         """Streams that may have been left after their answer was complete: to be finished first."""
         self.answers: dict[str, tuple[Done, Call]] = {}
         """The model calls' answers that were handed out, by the provider's ids: they may be rejected."""
-        self._agent, self._inputs = agent, inputs
+        self.is_listed = False
+        """It is known to stand in the list of runs."""
+        self._agent, self._inputs, self._tags = agent, inputs, tags or None
         self._results = Results(self.fence, ())
         self._clock = (0, time.monotonic())
 
@@ -143,8 +145,8 @@ class Attempt:
         worker, stamp = f"pid {holder.pid} on {holder.host}", int(time.time() * 1000)
         opening = Opening(
             birth=Birth(id=new_id(), at=stamp, namespace=self.namespace, run=self.run_id),
-            entry=lambda number: Opened(
-                id=new_id(), at=stamp, attempt=number, worker=worker, agent=self._agent, inputs=self._inputs
+            entry=lambda n: Opened(
+                id=new_id(), at=stamp, attempt=n, worker=worker, agent=self._agent, inputs=self._inputs, tags=self._tags
             ),
             released=released_here,
         )

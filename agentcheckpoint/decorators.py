@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from agentcheckpoint.agents import Agent
@@ -123,6 +123,7 @@ def agent(
     on_mismatch: OnMismatch = "error",
     returns: Any = UNANNOTATED,
     budget: Budget | Sequence[Budget] = (),
+    tags: Iterable[str] = (),
 ) -> AgentDecorator: ...
 def agent(fn: Any = None, /, **options: Any) -> Any:
     """Makes each call of a function, async or not, a run: ``research(q)``, or named, ``research.run("r-42", q)``.
@@ -133,10 +134,11 @@ def agent(fn: Any = None, /, **options: Any) -> Any:
             with other inputs: ``"error"``, ``"rerun"`` or ``"reuse"``.
         returns: the type of the output, when the function's annotation does not say it.
         budget: the ceiling, or ceilings, on what a run of it pays; see ``Budget``.
+        tags: what ``ac.costs`` counts the money of its runs under.
 
     Raises:
         RunMisuse: it is a generator, its output cannot be stored, or there is no such policy.
-        InvalidName: the name cannot be used.
+        InvalidName: the name or a tag cannot be used.
     """
     return functools.partial(_agent, **options) if fn is None else _agent(fn)
 
@@ -149,5 +151,6 @@ def _agent(
     on_mismatch: OnMismatch = "error",
     returns: Any = UNANNOTATED,
     budget: Budget | Sequence[Budget] = (),
+    tags: Iterable[str] = (),
 ) -> Agent[Any, Any]:
-    return Agent(fn, name, on_mismatch, returns, budget)
+    return Agent(fn, name, on_mismatch, returns, budget, tags)

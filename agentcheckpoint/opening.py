@@ -15,6 +15,7 @@ from agentcheckpoint.errors import CommitUnknown, RunDeleted, RunMisuse, Suspend
 from agentcheckpoint.explain import failure, warn
 from agentcheckpoint.flow import Course, Flow, Perform, Raised
 from agentcheckpoint.renewal import keep_alive
+from agentcheckpoint.store.index import list_run
 
 MENTIONED = 5
 """How many unmet steps a warning names."""
@@ -25,6 +26,7 @@ def open_attempt(attempt: Attempt, wait: float) -> Flow[None]:
     current.announce(attempt)
     try:
         yield Perform(attempt.opening(wait))
+        attempt.is_listed = yield Perform(list_run(attempt.namespace, attempt.run_id, attempt.now_ms()))
         keep_alive(attempt)
     except BaseException as exc:
         if attempt.open and not isinstance(exc, GeneratorExit):  # interrupted when it was ours already
@@ -118,6 +120,8 @@ def _close(attempt: Attempt, error: BaseException | None, data: bytes | None) ->
         saved_unpriced=report.saved_unpriced,
     )
     yield Perform(attempt.closing(closed, stored))
+    if not attempt.is_listed:  # what was to say so was lost
+        yield Perform(list_run(attempt.namespace, attempt.run_id, attempt.now_ms()))
     if error is None:
         _warn_unmet(attempt)
 

@@ -6,7 +6,7 @@ import datetime
 import inspect
 import math
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
@@ -215,6 +215,7 @@ def run(
     on_mismatch: OnMismatch = "error",
     lease: float = LEASE,
     budget: Budget | Sequence[Budget] = (),
+    tags: Iterable[str] = (),
 ) -> Opener:
     """Opens a run: ``with ac.run("research-42") as run:`` or ``async with``.
 
@@ -230,6 +231,7 @@ def run(
             again) or ``"reuse"`` (take the record).
         lease: seconds that the right to work on the run lasts without being renewed.
         budget: the ceiling, or ceilings, on what the run pays; see ``Budget``. The limits are those given now.
+        tags: what ``ac.costs`` counts the money of this attempt under, such as ``("team-a",)``.
 
     Raises:
         InvalidName, RunMisuse: before anything is sent.
@@ -237,7 +239,7 @@ def run(
         RunBusy, RunDeleted, CheckpointsLost, CheckpointCorrupt, SchemaTooNew, StoreRefused, StoreUnavailable: when
             it is entered.
     """
-    return open_run_for(id, store, namespace, wait, on_mismatch, lease, None, None, budget)
+    return open_run_for(id, store, namespace, wait, on_mismatch, lease, None, None, budget, ids.check_tags(tags))
 
 
 def open_run_for(
@@ -250,6 +252,7 @@ def open_run_for(
     agent: str | None,
     inputs: Inputs | None,
     budget: Budget | Sequence[Budget],
+    tags: tuple[str, ...],
 ) -> Opener:
     """``run``, on behalf of a decorated agent that was called with these inputs."""
     run_id = ids.check_run_id(id) if id is not None else f"run-{uuid.uuid4().hex[:12]}"
@@ -270,5 +273,6 @@ def open_run_for(
         agent=agent,
         inputs=inputs,
         budgets=budgets,
+        tags=tags,
     )
     return Opener(attempt, wait)

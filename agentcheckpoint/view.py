@@ -9,9 +9,12 @@ from agentcheckpoint.core import ids
 from agentcheckpoint.core.ledger import CostReport, fold_entries, logged_money, report
 from agentcheckpoint.core.models import Closed, LedgerEntry, LogEntry, Opened
 from agentcheckpoint.current import released_here
+from agentcheckpoint.errors import RunNotFound
 from agentcheckpoint.explain import busy_error
-from agentcheckpoint.show.text import StepRow, plain, step_rows, table
+from agentcheckpoint.show.layout import plain
+from agentcheckpoint.show.text import StepRow, step_rows, table
 from agentcheckpoint.store.connect import Connectable, connect
+from agentcheckpoint.store.index import unlist_run
 from agentcheckpoint.store.keys import RunKeys
 from agentcheckpoint.store.loading import Loaded
 from agentcheckpoint.store.reading import snapshot
@@ -53,7 +56,7 @@ class RunView:
 
 
 @dataclass(frozen=True, slots=True)
-class _Address:
+class Address:
     """Which run is meant."""
 
     keys: RunKeys
@@ -73,7 +76,7 @@ def get(run_id: str, /, *, store: Connectable = None, namespace: str = "default"
         RunNotFound: there is no such run, or it was deleted.
         CheckpointsLost, CheckpointCorrupt, SchemaTooNew, StoreRefused, StoreUnavailable.
     """
-    address = _address(run_id, namespace)
+    address = address_of(run_id, namespace)
     return _view(address, connect(store).run(snapshot(address)))
 
 
@@ -93,17 +96,23 @@ def delete(run_id: str, /, *, store: Connectable = None, namespace: str = "defau
         CheckpointCorrupt, SchemaTooNew: its head or lease is not ours, or a newer version has worked on it.
         StoreRefused, StoreUnavailable.
     """
-    address = _address(run_id, namespace)
-    busy = connect(store).run(delete_run(address, int(time.time() * 1000), released_here))
+    address, where = address_of(run_id, namespace), connect(store)
+    try:
+        busy = where.run(delete_run(address, int(time.time() * 1000), released_here))
+    except RunNotFound:
+        where.run(unlist_run(namespace, run_id))
+        raise
     if busy is not None:
         raise busy_error(run_id, busy.holder, busy.ttl)
+    where.run(unlist_run(namespace, run_id))
 
 
-def _address(run_id: str, namespace: str) -> _Address:
-    return _Address(RunKeys(ids.run_tag(namespace, run_id)), namespace, run_id)
+def address_of(run_id: str, namespace: str) -> Address:
+    """The run of that name. Raises ``InvalidName``."""
+    return Address(RunKeys(ids.run_tag(namespace, run_id)), namespace, run_id)
 
 
-def _view(address: _Address, loaded: Loaded) -> RunView:
+def _view(address: Address, loaded: Loaded) -> RunView:
     folded = fold_entries(logged_money(loaded.entries), loaded.waste)
     ends = [entry for entry in loaded.entries if isinstance(entry, Closed)]
     return RunView(

@@ -25,7 +25,8 @@ from agentcheckpoint.core.models import (
     StepKind,
     Usage,
 )
-from agentcheckpoint.show.text import StepRow, plain, step_rows, table
+from agentcheckpoint.show.layout import plain
+from agentcheckpoint.show.text import StepRow, step_rows, table
 
 USAGE = Usage(input_tokens=1_200, output_tokens=310, cached_tokens=900)
 

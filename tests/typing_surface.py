@@ -280,3 +280,14 @@ def views() -> None:
     assert_type(ac.connect("memory://"), ac.Store)
     ac.delete("r", store=ac.connect())
     view.id = "x"  # type: ignore[misc]
+
+
+def costs() -> None:
+    table = ac.costs(by="step", runs=["r"], tag="team-a", store="memory://")
+    assert_type(table, ac.CostTable)
+    assert_type(table.rows[0].paid, int | None)
+    ac.costs(by="colour")  # type: ignore[arg-type]
+    assert_type(ac.settle("r", "entry", paid="0.01"), ac.LedgerEntry)
+    assert_type(ac.settle_billed([("entry", "0.01"), ("other", ac.Usage())]).notes, tuple[str, ...])
+    ac.run("r", tags=("team-a",))
+    ac.agent(tags=["team-a"])

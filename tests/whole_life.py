@@ -32,7 +32,7 @@ def commands_of_a_life(admin: redis.Redis, url: str) -> set[str]:
 
 
 def live(admin: redis.Redis, url: str) -> None:
-    """Open, commit, replay, lose a reply, be taken over, look, delete: in both colours."""
+    """Open, commit, replay, lose a reply, be taken over, look, count, delete: in both colours."""
     store = ac.connect(url)
     plain, looped, doubtful, taken = (
         f"{name}-{secrets.token_hex(4)}" for name in ("plain", "looped", "doubtful", "taken")
@@ -55,6 +55,7 @@ def live(admin: redis.Redis, url: str) -> None:
     with ac.run(doubtful, store=store) as run, reply_lost():
         run.step("now", time.time)
     _be_taken_over(admin, store, taken)
+    ac.costs(store=store)
     for run_id in (plain, looped, doubtful, taken):
         ac.get(run_id, store=store)
         ac.delete(run_id, store=store)

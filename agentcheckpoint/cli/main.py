@@ -12,6 +12,7 @@ from typing import Annotated, TextIO
 import typer
 
 from agentcheckpoint import errors
+from agentcheckpoint.cli.cost import cost
 from agentcheckpoint.cli.demo import demo
 from agentcheckpoint.cli.server import server
 
@@ -30,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Retry your agent without paying twice: LLM and tool steps, checkpointed in Redis.",
 )
+app.command()(cost)
 app.command()(demo)
 app.add_typer(server, name="server")
 

@@ -6,13 +6,16 @@ import hashlib
 import re
 import reprlib
 import unicodedata
-from collections.abc import Container
+from collections.abc import Container, Iterable
+from typing import cast
 
 from agentcheckpoint.errors import InvalidName
 
 MAX_RUN_ID = 512
 MAX_NAME = 200
 MAX_KEY = 512
+MAX_TAG = 100
+MOST_TAGS = 20
 
 _UNSTORABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _NAMESPACE = re.compile(r"[a-z0-9_-]{1,32}")
@@ -20,6 +23,8 @@ _RESERVED = re.compile(r"[/#\[\]]")
 
 _STEP = r"[^\x00-\x1f\x7f-\x9f/#\[\]]+(#([2-9]|[1-9][0-9]{1,8})|\[([^\x00-\x1f\x7f-\x9f\]]|\]\])+\])?"
 _SLOT = re.compile(f"{_STEP}(/{_STEP})*")
+_WHICH = re.compile(r"#[0-9]+|\[([^\]]|\]\])+\]")
+"""What tells a slot from others of its name: an ordinal, or a key, which may hold anything."""
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
@@ -101,6 +106,23 @@ def check_budget_name(text: object) -> str:
     return _text("budget name", unicodedata.normalize("NFC", _text("budget name", text, MAX_NAME)), MAX_NAME)
 
 
+def check_tags(tags: object) -> tuple[str, ...]:
+    """Returns the tags of a run in Unicode normal form C, each once, in the order of the alphabet.
+
+    Args:
+        tags: at most 20, each of 1 to 100 characters, no control characters, no surrogates.
+
+    Raises:
+        InvalidName: they are not that; or they are one text, whose letters would be the tags.
+    """
+    if isinstance(tags, str | bytes) or not isinstance(tags, Iterable):
+        raise _invalid("collection of tags", tags, 'a tuple or list of texts, such as tags=("team-a",)')
+    found = {unicodedata.normalize("NFC", _text("tag", tag, MAX_TAG)) for tag in cast("Iterable[object]", tags)}
+    if len(found) > MOST_TAGS:
+        raise _invalid("collection of tags", f"{len(found)} tags", f"at most {MOST_TAGS} tags")
+    return tuple(sorted(_text("tag", tag, MAX_TAG) for tag in found))
+
+
 def run_tag(namespace: str, run_id: str) -> str:
     """Returns the 24 hex digits that stand for a run in the names of its keys.
 
@@ -146,6 +168,11 @@ def slot(scope: str, name: str, *, ordinal: int | None = None, key: str | None =
     elif ordinal is not None and ordinal > 1:
         local += f"#{ordinal}"
     return f"{scope}/{local}" if scope else local
+
+
+def names_in(slot: str) -> str:
+    """The names in a slot, without what tells its calls apart: ``answer/fetch`` of ``answer#2/fetch[key]``."""
+    return _WHICH.sub("", slot)
 
 
 def is_slot(text: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import cast
+from typing import Any, cast
 
 from agentcheckpoint.core import ids
 from agentcheckpoint.core.models import Bill, Done, LedgerEntry, LogEntry, Usage
@@ -78,6 +78,7 @@ class CostReport:
         unbounded: how many unresolved attempts have no bound.
         limit: nano-dollars that the run may cost, by a budget of its own; ``None``: there is none.
         usage: the tokens of the paid and wasted attempts, as far as they were measured.
+        entries: the attempts themselves.
     """
 
     paid: int = 0
@@ -93,6 +94,7 @@ class CostReport:
     unbounded: int = 0
     limit: int | None = None
     usage: Usage = field(default_factory=Usage)
+    entries: tuple[LedgerEntry, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def spent(self) -> int:
@@ -133,6 +135,17 @@ class CostReport:
         bounded = f" ({self.unresolved - self.unbounded} of them up to {money(self.unresolved_bound)})"
         return f"{self.unresolved} unresolved{bounded if self.unresolved_bound else ''}"
 
+    def to_records(self) -> list[dict[str, Any]]:
+        """One record for each model: attempts, dollars paid, wasted and unresolved, and tokens by kind."""
+        from agentcheckpoint.core import report_card  # it reads ledgers itself
+
+        return report_card.records_of(self)
+
+    def _repr_html_(self) -> str:
+        from agentcheckpoint.core import report_card
+
+        return report_card.card_of(self)
+
 
 def report(
     entries: Mapping[str, LedgerEntry] | Iterable[LedgerEntry],
@@ -169,6 +182,7 @@ def report(
         saved_unpriced=saved_unpriced,
         wasted_unpriced=sum(entry.bill == "wasted" and entry.cost is None for entry in bought),
         usage=total_usage(entry.usage for entry in bought if entry.usage is not None),
+        entries=tuple(folded),
     )
 
 

@@ -78,9 +78,9 @@ class LedgerEntry(Record):
     """Nano-dollars; ``None``: unknown, which is not 0."""
     price: str | None = None
     """Where the price came from, or why there is none."""
-    bound: int | None = None
+    bound: Natural | None = None
     """Nano-dollars that it could cost at most, known before it was sent; ``None``: there was no bound."""
-    bound_tokens: int | None = None
+    bound_tokens: Natural | None = None
     """The same in tokens."""
     request_id: str | None = None
     """The provider's id of the request."""
@@ -146,6 +146,7 @@ class Opened(Logged):
     worker: str
     agent: str | None = None
     inputs: Inputs | None = None
+    tags: tuple[str, ...] | None = None
 
 
 class Intent(Logged):

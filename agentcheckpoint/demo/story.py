@@ -8,7 +8,7 @@ from rich.text import Text
 from agentcheckpoint.core.ledger import money
 from agentcheckpoint.demo.life import Event, Life
 from agentcheckpoint.demo.play import Chapter, Outcome
-from agentcheckpoint.show.text import plain
+from agentcheckpoint.show.layout import plain
 
 _COLUMN = 44
 _EVERY = 5

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from agentcheckpoint.core.ledger import fold_entries, logged_money, money, report
 from agentcheckpoint.core.models import Done, Failed, Intent, LedgerEntry, LogEntry, Rejected, StepKind, Usage
+from agentcheckpoint.show.layout import Column, cut, lay_out, plain
 
 Outcome: TypeAlias = Literal["done", "failed", "rejected", "unfinished"]
-
-_GAP = "  "
-_NARROWEST_STEP = 12
 
 
 @dataclass(frozen=True)
@@ -117,31 +114,12 @@ def table(rows: Sequence[StepRow], width: int) -> str:
     Returns:
         Lines without a trailing newline, with every control character in the data escaped.
     """
-    if not rows:
-        return _cut("no steps recorded", width)
-    columns = _fit(_columns(rows), width)
-    return "\n".join(_line(columns, index) for index in range(len(rows) + 1))
+    return lay_out(_columns(rows), width) if rows else cut("no steps recorded", width)
 
 
-def plain(text: str) -> str:
-    """Escape what a terminal would not print as itself: controls, escape sequences, bidirectional overrides."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
-
-
-@dataclass
-class _Column:
-    cells: list[str]
-    """The title first."""
-    width: int
-    keep: int
-    """The column with the lowest goes first."""
-    right: bool = False
-
-
-def _columns(rows: Sequence[StepRow]) -> list[_Column]:
-    def column(title: str, cells: Iterable[str], keep: int, right: bool = False) -> _Column:
-        texts = [title, *cells]
-        return _Column(texts, max(map(_columns_of, texts)), keep, right)
+def _columns(rows: Sequence[StepRow]) -> list[Column]:
+    def column(title: str, cells: Iterable[str], keep: int, right: bool = False) -> Column:
+        return Column([title, *cells], keep, right)
 
     return [
         column("step", (plain(row.slot) for row in rows), 8),
@@ -149,50 +127,10 @@ def _columns(rows: Sequence[StepRow]) -> list[_Column]:
         column("outcome", (row.outcome for row in rows), 7),
         column("tries", (str(row.attempts) for row in rows), 5, right=True),
         column("time", (_duration(row.ms) for row in rows), 3, right=True),
-        column("tokens", (_tokens(row.usage) for row in rows), 2, right=True),
+        column("tokens", (tokens_text(row.usage) for row in rows), 2, right=True),
         column("cost", (_cost(row) for row in rows), 6, right=True),
         column("size", (_size(row.size) for row in rows), 1, right=True),
     ]
-
-
-def _fit(columns: list[_Column], width: int) -> list[_Column]:
-    shown = list(columns)
-    step = columns[0]
-    while True:
-        room = width - sum(len(_GAP) + column.width for column in shown[1:])
-        if room >= min(step.width, _NARROWEST_STEP) or len(shown) == 1:
-            step.width = max(1, min(step.width, room))
-            return shown
-        shown.remove(min(shown[1:], key=lambda column: column.keep))
-
-
-def _line(columns: list[_Column], index: int) -> str:
-    cells: list[str] = []
-    for column in columns:
-        text = _cut(column.cells[index], column.width)
-        padding = " " * (column.width - _columns_of(text))
-        cells.append(padding + text if column.right else text + padding)
-    return _GAP.join(cells).rstrip()
-
-
-def _cut(text: str, width: int) -> str:
-    if _columns_of(text) <= width:
-        return text
-    kept, used = "", 0
-    for char in text:
-        used += _columns_of(char)
-        if used > width - 1:
-            break
-        kept += char
-    return kept + "…"
-
-
-def _columns_of(text: str) -> int:
-    """How many columns a terminal uses for it: Chinese takes two, a combining accent none."""
-    return sum(
-        0 if unicodedata.category(char) in ("Mn", "Me") else 2 if unicodedata.east_asian_width(char) in "WF" else 1
-        for char in text
-    )
 
 
 def _cost(row: StepRow) -> str:
@@ -211,14 +149,16 @@ def _duration(ms: int) -> str:
     return f"{seconds // 60}m {seconds % 60:02d}s"
 
 
-def _tokens(usage: Usage | None) -> str:
+def tokens_text(usage: Usage | None) -> str:
+    """Tokens in and out, for people."""
     if usage is None:
         return ""
-    cached = f" ({_count(usage.cached_tokens)} cached)" if usage.cached_tokens else ""
-    return f"{_count(usage.input_tokens)}→{_count(usage.output_tokens)}{cached}"
+    cached = f" ({count_text(usage.cached_tokens)} cached)" if usage.cached_tokens else ""
+    return f"{count_text(usage.input_tokens)}→{count_text(usage.output_tokens)}{cached}"
 
 
-def _count(tokens: int) -> str:
+def count_text(tokens: int) -> str:
+    """A number of tokens in three or four characters."""
     for unit, letter in ((10**6, "M"), (10**3, "k")):
         if tokens >= unit:
             tenths = (tokens * 10 + unit // 2) // unit

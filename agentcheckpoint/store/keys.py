@@ -15,6 +15,10 @@ worker whose token is no longer current writes into names that nothing points to
 A shared budget has a hash tag of its own, and one key for each window.
 
     ac:{tag}:budget:<window> hash     attempt id -> reservation; field "@" says whose it is, and the sums of the others
+
+A list of runs lies in a slot of its own: a hint for whoever looks, and no part of any run.
+
+    ac:{runs-<namespace>}:opened  sorted set  run id -> when it was last opened, milliseconds on the server's clock
 """
 
 from __future__ import annotations
@@ -41,6 +45,11 @@ def epoch_of(token: str) -> int:
 def budget_key(tag: str, window: str) -> str:
     """The name of a shared budget's key."""
     return f"ac:{{{tag}}}:budget:{window}"
+
+
+def index_key(namespace: str) -> str:
+    """The name of the list of a namespace's runs."""
+    return f"ac:{{runs-{namespace}}}:opened"
 
 
 @dataclass(frozen=True, slots=True)

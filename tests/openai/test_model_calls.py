@@ -309,7 +309,12 @@ def test_no_secret_is_stored(provider: Provider) -> None:
     redis = fakeredis.FakeRedis(server=server)
     with client_of(provider, default_headers={"Cookie": "biscuit"}) as client, ac.run("r", store=redis):
         client.chat.completions.create(model="demo-large", messages=HI)
-    readers = {b"string": redis.get, b"list": lambda k: redis.lrange(k, 0, -1), b"hash": redis.hgetall}
+    readers = {
+        b"string": redis.get,
+        b"list": lambda k: redis.lrange(k, 0, -1),
+        b"hash": redis.hgetall,
+        b"zset": lambda k: redis.zrange(k, 0, -1),
+    }
     stored = repr([(key, readers[redis.type(key)](key)) for key in redis.keys("*")])
     assert "chatcmpl-" in stored
     for secret in ("sk-secret", "biscuit", "uthorization"):
