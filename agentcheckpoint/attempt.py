@@ -11,7 +11,7 @@ from agentcheckpoint.core import ids, ledger
 from agentcheckpoint.core.budget import Budget
 from agentcheckpoint.core.codec import Chain, Where
 from agentcheckpoint.core.journal import Call, Journal, Scope
-from agentcheckpoint.core.models import Birth, Closed, Done, Inputs, Intent, LedgerEntry, Opened
+from agentcheckpoint.core.models import Birth, Closed, Done, Inputs, Intent, LedgerEntry, Located, Opened
 from agentcheckpoint.current import released_here
 from agentcheckpoint.errors import (
     AgentCheckpointError,
@@ -64,8 +64,7 @@ class Attempt:
         run_id, namespace: which run.
         on_mismatch: what to do when a step's inputs differ from the recorded ones.
         lease: seconds.
-        agent, inputs, budgets: the decorated agent that it belongs to, and its call; the ceilings on what it pays.
-        tags: what the money of this attempt is counted under.
+        agent, inputs, budgets, tags: the decorated agent and its call; the ceilings; what the money is counted under.
     """
 
     def __init__(
@@ -228,7 +227,8 @@ class Attempt:
         try:
             return (yield from self._commit(change, call.slot, value, same if done is not None else None, note))
         except (RunDeleted, CheckpointsLost, CheckpointCorrupt, CommitUnknown) as exc:
-            self.broken = exc
+            if not (isinstance(exc, CommitUnknown) and isinstance(change.entry, Located)):  # a hint may come late
+                self.broken = exc
             raise
         except GeneratorExit:  # given up: by one Ctrl-C too many, or with the loop
             self.broken = CommitUnknown(f"a commit of step {call.slot!r} was given up while it was under way")

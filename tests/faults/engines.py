@@ -15,13 +15,13 @@ Caught = Iterator[tuple[Variant, str | None]]
 Search = Callable[[bool, int, Tell], Tally]
 
 QUICK_AGENTS, FULL_AGENTS = range(14), range(34)
-QUICK_GRID, FULL_GRID = 1_600, 22_000
-QUICK_PAUSES, FULL_PAUSES = 72, 1_000
-QUICK_DEATHS, FULL_DEATHS = 60, 1_200
-QUICK_DAMAGE, FULL_DAMAGE = 2, 200
-"""Mutations of each stored field; ``test_corruption.py`` plays all of them."""
-QUICK_EXAMPLES, FULL_EXAMPLES = 60, 4_000
-QUICK_RACE, FULL_RACE = 6.0, 120.0
+QUICK_GRID, FULL_GRID = 1_600, 20_400
+QUICK_PAUSES, FULL_PAUSES = 72, 400
+QUICK_DEATHS, FULL_DEATHS = 60, 300
+QUICK_DAMAGE, FULL_DAMAGE = 2, 20
+"""Mutations of each stored field; ``test_corruption.py`` plays 200."""
+QUICK_EXAMPLES, FULL_EXAMPLES = 60, 800
+QUICK_RACE, FULL_RACE = 6.0, 60.0
 """Seconds."""
 CONTROL = 24
 """Scenarios that have to show that the library is broken, where chance draws them."""

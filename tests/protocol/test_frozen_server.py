@@ -105,6 +105,9 @@ async def test_a_step_that_cannot_even_connect_ends_as_soon(server: RedisServer)
     began = time.monotonic()
     with pytest.raises(ac.StoreUnavailable):
         async with ac.run("r", store=store) as run:
+            wire = store.loop_driver()._wire
+            assert wire is not None
+            await wire.close()
             await run.step("s", lambda: freeze(server))
     assert time.monotonic() - began < 16, "it is not in doubt, so the end was tried too"
 
