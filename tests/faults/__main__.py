@@ -17,6 +17,8 @@ from .tally import Tally
 
 REDRAW = 0.5
 """Seconds between two lines of progress."""
+NEVER = "never came to it"
+"""Scenarios whose fault was never met: parallel steps may send a command less. They prove nothing, and do not count."""
 
 
 def _play(engine: Engine, full: bool, seed: int, err: Console) -> Tally:
@@ -31,9 +33,8 @@ def _play(engine: Engine, full: bool, seed: int, err: Console) -> Tally:
                 live.update(_line(engine.name, tally, last - began), refresh=True)
 
         tally = engine.search(full, seed, tell)
-    if tally.fired < tally.scenarios:  # where the fault was not met, nothing was tried
-        tally.notes["never came to it"] = tally.scenarios - tally.fired
-        tally.scenarios = tally.fired
+    tally.notes[NEVER] = tally.scenarios - tally.fired
+    tally.scenarios = tally.fired
     err.print(_line(engine.name, tally, time.monotonic() - began))
     return tally
 
@@ -109,6 +110,7 @@ def _result(tallies: dict[str, Tally], caught: dict[str, dict[str, str | None]],
     return {
         "scenarios": total.scenarios,
         "fired": total.fired,
+        "never_met": total.notes.get(NEVER, 0),
         "deaths": total.deaths,
         "violations": len(total.violations),
         "controls": len(seeds),
