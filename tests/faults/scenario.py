@@ -53,9 +53,9 @@ class Scenario:
     @staticmethod
     def parse(seed: str) -> Scenario:
         """Raises ``ValueError``: the text is no scenario."""
-        agent, _, rest = seed.partition(":")
+        agent, colon, rest = seed.partition(":")
         found = [_FAULT.fullmatch(part) for part in rest.split("+")] if rest else []
-        if not re.fullmatch(r"a\d+", agent) or not all(found):
+        if not colon or not re.fullmatch(r"a\d+", agent) or not all(found):
             raise ValueError(f"{seed!r} is no scenario: it looks like a3:r41.cut-after or a3:h2.kill-after+r7.delay")
         faults = tuple(Fault(match[1], int(match[2]), match[3]) for match in found if match is not None)
         for fault in faults:
