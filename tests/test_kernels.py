@@ -24,7 +24,7 @@ SETUP = """
 import asyncio, json, os, time, warnings
 warnings.simplefilter("ignore")
 import agentcheckpoint as ac
-URL, DIARY = {url!r}, {diary!r}
+URL, DIARY, LEASE = {url!r}, {diary!r}, 900  # no kernel takes that long to start, on the slowest machine
 
 def note(what):
     with open(DIARY, "a") as diary:
@@ -49,11 +49,11 @@ async def slow_async(name):
     return name
 """
 CELL = """
-with ac.run("{run}", store=URL) as run:
+with ac.run("{run}", store=URL, lease=LEASE) as run:
     print(json.dumps([run.step("paid", note, "paid {run}"), run.step("slow", slow, "{run}"), run.attempt]))
 """
 ASYNC_CELL = """
-async with ac.run("{run}", store=URL) as run:
+async with ac.run("{run}", store=URL, lease=LEASE) as run:
     print(json.dumps([await run.step("paid", note, "paid {run}"), await run.step("slow", slow_async, "{run}"),
                       run.attempt]))
 """
