@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import functools
 import inspect
-import math
-import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Generic, ParamSpec, Self, TypeVar, cast
 
-from agentcheckpoint.attempt import LEASE, Attempt
+from agentcheckpoint.calling import AgentCall, answer, answer_async, stored_input, submit_call
+from agentcheckpoint.core.arguments import decode_arguments, encode_arguments
 from agentcheckpoint.core.budget import Budget
-from agentcheckpoint.core.codec import UNANNOTATED, ResultType, annotation_of, result_type
+from agentcheckpoint.core.codec import UNANNOTATED, annotation_of, result_type
 from agentcheckpoint.core.fingerprint import function_inputs
 from agentcheckpoint.core.ids import check_name, check_tags
-from agentcheckpoint.core.models import Closed, Inputs, Opened
-from agentcheckpoint.errors import RunBusy, RunNotFound, StepMismatch
-from agentcheckpoint.explain import input_mismatch, placed
-from agentcheckpoint.options import OnMismatch, check_policy, check_seconds
+from agentcheckpoint.core.lifecycle import OnExisting
+from agentcheckpoint.errors import ResultNotStorable, RunMisuse
+from agentcheckpoint.explain import placed
+from agentcheckpoint.options import RunOptions, all_budgets
 from agentcheckpoint.recipe import check_function, default_name, is_async, mark_async
-from agentcheckpoint.results import revive
-from agentcheckpoint.runs import Opener, open_run_for
 from agentcheckpoint.store.connect import Connectable, connect, switched_off
-from agentcheckpoint.store.effects import Protocol
-from agentcheckpoint.store.loading import Loaded
-from agentcheckpoint.store.reading import read_results, snapshot
-from agentcheckpoint.store.store import Store
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-POLL = 0.5
-"""Seconds between two looks at a run that another worker is at."""
 
 
 class Agent(Generic[P, R]):
@@ -48,10 +36,8 @@ class Agent(Generic[P, R]):
         self,
         fn: Callable[..., Any],
         name: str | None,
-        on_mismatch: OnMismatch,
         returns: Any,
-        budget: Budget | Sequence[Budget],
-        tags: Iterable[str],
+        options: RunOptions,
     ) -> None:
         check_function(fn, returns)
         functools.update_wrapper(self, fn)
@@ -60,13 +46,9 @@ class Agent(Generic[P, R]):
         self._is_async = is_async(fn)
         if self._is_async:
             mark_async(self)
-        self._on_mismatch: OnMismatch = check_policy(on_mismatch)
         self._returns = returns
-        self._budget = budget
-        self._tags = check_tags(tags)
+        self._options = options
         self._store: Connectable = None
-        self._namespace = "default"
-        self._wait = 0.0
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """A new run with a generated id.
@@ -92,30 +74,87 @@ class Agent(Generic[P, R]):
         """
         return cast(R, self._start(id, args, kwargs))
 
+    def submit(self, id: str, /, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Hands a run to whoever works for this store: ``agentcheckpoint worker``, or an engine. Blocking.
+
+        Args:
+            id: the run's name. The function's own arguments follow; they are stored with the run.
+
+        Returns:
+            Whether it was made now; ``False``: there is such a run already, of the same arguments.
+
+        Raises:
+            ResultNotStorable: an argument would not come back as it is: another process could not be given it.
+            RunMisuse: the type of an argument cannot be stored; or ``AGENTCHECKPOINT=off``.
+            StepMismatch: there is a run of that id with other arguments, or of another agent.
+            RunExists, RunDeleted, StoreRefused, StoreUnavailable, CommitUnknown.
+        """
+        if switched_off():
+            raise RunMisuse(
+                f"agent {self.name!r}: AGENTCHECKPOINT=off, and a run that is not stored cannot be handed on."
+            )
+        data = encode_arguments(self._fn, args, kwargs)
+        return submit_call(self._call(id, args, kwargs, data), connect(self._store))
+
+    def resume(self, id: str, /) -> R:
+        """Goes on with a run of this agent, with the arguments that are stored for it.
+
+        Args:
+            id: the run's name.
+
+        Returns:
+            What the function returns; of an async one, a coroutine.
+
+        Raises:
+            RunNotFound: there is no such run.
+            RunMisuse: its arguments are not stored.
+            StepMismatch: it is another agent's.
+            CheckpointCorrupt: the arguments do not fit the function (any more).
+            Exception: what ``ac.run`` and the function raise.
+        """
+        data = connect(self._store).run(stored_input(id, self.name, self._options))
+        with placed(id):
+            args, kwargs = decode_arguments(self._fn, data)
+        return cast(R, self._start(id, args, kwargs))
+
+    def id_for(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """A name for the run of these arguments: equal arguments give the same, so that a duplicate joins the first.
+
+        With ``using(on_existing="never")`` it is refused instead.
+        """
+        return f"{self.name}-{function_inputs(self._fn, args, kwargs).digest[:16]}"
+
     def using(
         self,
         *,
         store: Connectable = None,
         namespace: str | None = None,
         wait: float | None = None,
+        on_existing: OnExisting | None = None,
         budget: Budget | Sequence[Budget] | None = None,
+        tags: Iterable[str] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        conversation: str | None = None,
     ) -> Self:
-        """The same agent, whose runs are kept elsewhere or may pay more; what is not given stays as it was.
+        """The same agent, whose runs are kept elsewhere or opened otherwise; what is not given stays as it was.
 
         Args:
-            store: as in ``ac.run``.
-            namespace: as in ``ac.run``.
+            store, namespace, on_existing, budget, tags, metadata, conversation: as in ``ac.run``.
             wait: seconds to wait for another worker that is at the run, before ``RunBusy``. If it completes the run
                 meanwhile, its output is returned.
-            budget: as in ``ac.run``.
         """
-        if wait is not None:
-            check_seconds("wait", wait, 0, math.inf)
+        given: dict[str, Any] = {
+            "namespace": namespace,
+            "wait": wait,
+            "on_existing": on_existing,
+            "budgets": None if budget is None else all_budgets(budget),
+            "tags": None if tags is None else check_tags(tags),
+            "metadata": metadata,
+            "conversation": conversation,
+        }
         other = copy.copy(self)
+        other._options = replace(self._options, **{name: value for name, value in given.items() if value is not None})
         other._store = self._store if store is None else store
-        other._namespace = self._namespace if namespace is None else namespace
-        other._wait = self._wait if wait is None else wait
-        other._budget = self._budget if budget is None else budget
         return other
 
     def __repr__(self) -> str:
@@ -124,148 +163,24 @@ class Agent(Generic[P, R]):
     def _start(self, run_id: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if switched_off():
             return self._fn(*args, **kwargs)
+        inspect.signature(self._fn).bind(*args, **kwargs)
+        try:
+            data = encode_arguments(self._fn, args, kwargs)
+        except (ResultNotStorable, RunMisuse):  # such a run can be resumed by its caller alone
+            data = None
+        call = self._call(run_id, args, kwargs, data)
+        return answer_async(call) if self._is_async else answer(call)
+
+    def _call(self, run_id: str | None, args: tuple[Any, ...], kwargs: dict[str, Any], data: bytes | None) -> AgentCall:
         inspect.signature(self._fn).bind(*args, **kwargs)  # a call that cannot be made leaves no run behind
         returns = annotation_of(self._fn) if self._returns is UNANNOTATED else self._returns
         if returns is UNANNOTATED:
             returns = Any  # plain JSON: the type of today's value would not be known when its output is read
-        call = _Call(
+        return AgentCall(
             run_id=run_id,
-            agent=self.name,
-            inputs=function_inputs(self._fn, args, kwargs),
             function=functools.partial(self._fn, *args, **kwargs),
             returns=returns,
             type=result_type(returns),
             store=self._store,
-            namespace=self._namespace,
-            wait=self._wait,
-            on_mismatch=self._on_mismatch,
-            budget=self._budget,
-            tags=self._tags,
+            options=replace(self._options, agent=self.name, inputs=function_inputs(self._fn, args, kwargs), input=data),
         )
-        return _answer_async(call) if self._is_async else _answer(call)
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """A call of an agent, with all that is known before it runs."""
-
-    run_id: str | None
-    agent: str
-    inputs: Inputs
-    function: Callable[[], Any]
-    returns: Any
-    type: ResultType[Any]
-    store: Connectable
-    namespace: str
-    wait: float
-    on_mismatch: OnMismatch
-    budget: Budget | Sequence[Budget]
-    tags: tuple[str, ...]
-
-    def opener(self, store: Store) -> Opener:
-        """The run, ready to be entered; it does not wait."""
-        return open_run_for(
-            self.run_id,
-            store,
-            self.namespace,
-            0.0,
-            self.on_mismatch,
-            LEASE,
-            self.agent,
-            self.inputs,
-            self.budget,
-            self.tags,
-        )
-
-    def output(self, data: bytes) -> Any:
-        """The recorded output, in type."""
-        with placed(str(self.run_id)):
-            return self.type.decode(data)
-
-    def recorded(self) -> Protocol[bytes | None]:
-        """The output of the run, if it is completed and has one that answers this call.
-
-        Raises:
-            StepMismatch: what is recorded answers another call.
-        """
-        if self.run_id is None:
-            return None
-        try:
-            return (yield from self._read(Attempt(None, self.run_id, self.namespace)))
-        except RunNotFound:  # if it was deleted, opening it will say so
-            return None
-
-    def _read(self, attempt: Attempt) -> Protocol[bytes | None]:
-        loaded = yield from snapshot(attempt.fence)
-        opened, closed = _deciding(loaded)
-        if opened is None or opened.inputs is None or not self._answered_by(opened.agent, opened.inputs):
-            return None
-        if closed is None or closed.output is None:
-            return None
-        found = yield from read_results(attempt.fence, loaded.token, (closed.id,))
-        return revive(attempt.chain, found[closed.id], closed.output, attempt.where("", closed.id))
-
-    def _answered_by(self, agent: str | None, inputs: Inputs) -> bool:
-        same = agent == self.agent and inputs.digest == self.inputs.digest
-        if same or self.on_mismatch != "error":
-            return same or self.on_mismatch == "reuse"
-        run_id = str(self.run_id)
-        if agent == self.agent:
-            raise input_mismatch(run_id, agent, inputs, self.inputs)
-        raise StepMismatch(
-            f"run {run_id!r}: it was started by agent {agent!r}, and is called as a run of agent {self.agent!r}. A run "
-            f"belongs to one agent: use another id; or, if the function was renamed, @ac.agent(name={agent!r}).",
-            run_id=run_id,
-        )
-
-
-def _deciding(loaded: Loaded) -> tuple[Opened | None, Closed | None]:
-    """How the run was started, and how it was completed; ``None``: it is not, or not by an agent."""
-    started = opened = by = ended = None
-    for entry in loaded.entries:
-        if isinstance(entry, Opened):
-            opened = entry
-            if started is None and entry.inputs is not None:  # the first says what the run is about
-                started = entry
-        elif isinstance(entry, Closed):
-            ended, by = entry, opened
-    # A step committed since the last end makes the run's state something else than completed.
-    if ended is None or by is None or by.inputs is None or loaded.meta["state"] != "completed":
-        return started, None
-    return by, ended
-
-
-def _answer(call: _Call) -> Any:
-    store = connect(call.store)
-    deadline = time.monotonic() + call.wait
-    while True:
-        data = store.run(call.recorded())
-        if data is not None:
-            return call.output(data)
-        with ExitStack() as stack:
-            try:
-                run = stack.enter_context(call.opener(store))
-            except RunBusy:
-                if time.monotonic() >= deadline:
-                    raise
-            else:
-                return run.finish(call.function(), returns=call.returns)
-        time.sleep(POLL)
-
-
-async def _answer_async(call: _Call) -> Any:
-    store = connect(call.store)
-    deadline = time.monotonic() + call.wait
-    while True:
-        data = await store.run_async(call.recorded())
-        if data is not None:
-            return call.output(data)
-        async with AsyncExitStack() as stack:
-            try:
-                run = await stack.enter_async_context(call.opener(store))
-            except RunBusy:
-                if time.monotonic() >= deadline:
-                    raise
-            else:
-                return run.finish(await call.function(), returns=call.returns)
-        await asyncio.sleep(POLL)

@@ -5,45 +5,38 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from agentcheckpoint.core import ids, ledger
-from agentcheckpoint.core.budget import Budget
 from agentcheckpoint.core.codec import Chain, Where
 from agentcheckpoint.core.journal import Call, Journal, Scope
-from agentcheckpoint.core.models import Birth, Closed, Done, Inputs, Intent, LedgerEntry, Located, Opened
-from agentcheckpoint.current import released_here
+from agentcheckpoint.core.models import Done, Intent, LedgerEntry, Located
 from agentcheckpoint.errors import (
     AgentCheckpointError,
     AgentCheckpointWarning,
     CheckpointCorrupt,
     CheckpointsLost,
     CommitUnknown,
+    Interrupted,
     LeaseLost,
     RunDeleted,
     RunMisuse,
     StoreError,
 )
-from agentcheckpoint.explain import busy_error, rolled_back, step_mismatch, unbooked_waste, warn, wrong_totals
+from agentcheckpoint.explain import rolled_back, step_mismatch, unbooked_waste, warn
 from agentcheckpoint.flow import Course
-from agentcheckpoint.options import OnMismatch
+from agentcheckpoint.options import OnMismatch, RunOptions
 from agentcheckpoint.reserving import Reservations
 from agentcheckpoint.results import Results, revive
-from agentcheckpoint.store.claim import Opening, Taken, open_run
 from agentcheckpoint.store.commit import Change, Committed, Superseded, commit
-from agentcheckpoint.store.effects import Pause, Protocol
+from agentcheckpoint.store.effects import Protocol
 from agentcheckpoint.store.fence import Fence
-from agentcheckpoint.store.holder import this_process
 from agentcheckpoint.store.keys import RunKeys
-from agentcheckpoint.store.loading import Loaded
 from agentcheckpoint.store.store import Store
-from agentcheckpoint.store.upkeep import book_waste, set_totals, sweep
+from agentcheckpoint.store.upkeep import book_waste
 
 after_commit: list[Callable[[Attempt, Change], None]] = []
 """Called after each commit that was applied: crash points of tests and of the demo hang here."""
-
-LEASE = 30.0
-"""Seconds that a lease lasts without being renewed."""
 
 
 def new_id() -> str:
@@ -57,41 +50,29 @@ def new_token(epoch: int) -> str:
 
 
 class Attempt:
-    """The state of one attempt. Its methods that do I/O are protocol generators.
+    """The state of one attempt. Its methods that do I/O are protocol generators; ``taking`` begins and ends it.
 
     Args:
         store: where the run is kept; ``None`` when the library is switched off.
-        run_id, namespace: which run.
-        on_mismatch: what to do when a step's inputs differ from the recorded ones.
-        lease: seconds.
-        agent, inputs, budgets, tags: the decorated agent and its call; the ceilings; what the money is counted under.
+        run_id: which run, in the options' namespace.
+        options: how it is opened.
     """
 
-    def __init__(
-        self,
-        store: Store | None,
-        run_id: str,
-        namespace: str = "default",
-        *,
-        on_mismatch: OnMismatch = "error",
-        lease: float = LEASE,
-        agent: str | None = None,
-        inputs: Inputs | None = None,
-        budgets: Sequence[Budget] = (),
-        tags: tuple[str, ...] = (),
-    ) -> None:
+    def __init__(self, store: Store | None, run_id: str, options: RunOptions) -> None:
         self.store = store
         self.run_id = ids.check_run_id(run_id)
-        self.namespace = ids.check_namespace(namespace)
-        self.on_mismatch: OnMismatch = on_mismatch
+        self.options = options
+        self.namespace = options.namespace
         self.instance = secrets.token_hex(8)
-        self.fence = Fence(RunKeys(ids.run_tag(namespace, run_id)), namespace, run_id)
-        self.fence.ttl_ms = int(lease * 1000)
+        self.fence = Fence(RunKeys(ids.run_tag(self.namespace, run_id)), self.namespace, run_id)
+        self.fence.ttl_ms = int(options.lease * 1000)
         self.chain = Chain(())
         self.root = Scope()
         self.number, self.state, self.open = 0, "", False
         self.leaving = False
         """Its ``with`` is being left: streams that are still open are ended."""
+        self.stop = ""
+        """Why the attempt is to end at its next commit; empty: it is not."""
         self.broken: AgentCheckpointError | None = None
         """What a commit met after which nobody knows what is recorded: no more steps are called in this attempt."""
         self.lease_lock = threading.Lock()
@@ -99,7 +80,7 @@ class Attempt:
         self.journal = Journal(())
         self.money: dict[str, LedgerEntry] = {}
         self.waste: dict[str, LedgerEntry] = {}
-        self.reservations = Reservations(budgets, namespace, run_id)
+        self.reservations = Reservations(options.budgets, self.namespace, run_id)
         self.replayed: list[Done] = []
         self.before_next_call: list[Callable[[], Course[None]]] = []
         """Streams that may have been left after their answer was complete: to be finished first."""
@@ -107,15 +88,17 @@ class Attempt:
         """The model calls' answers that were handed out, by the provider's ids: they may be rejected."""
         self.is_listed = False
         """It is known to stand in the list of runs."""
-        self._agent, self._inputs, self._tags = agent, inputs, tags or None
-        self._results = Results(self.fence, ())
-        self._clock = (0, time.monotonic())
+        self.birth = ""
+        """The id of the log entry with which the run was begun, or begun afresh."""
+        self.results = Results(self.fence, ())
+        self.clock = (0, time.monotonic())
+        """The server's time, and this process's at that moment."""
 
     # -- time and words -------------------------------------------------------------------------------------------
 
     def now_ms(self) -> int:
         """Milliseconds since the epoch on the server's clock, carried on by this process's monotonic one."""
-        base, then = self._clock
+        base, then = self.clock
         return base + int((time.monotonic() - then) * 1000)
 
     def where(self, slot: str, entry_id: str) -> Where:
@@ -134,55 +117,19 @@ class Attempt:
                 run_id=self.run_id,
             )
         self.fence.check()
+        self.check_stop()
 
-    # -- opening and closing --------------------------------------------------------------------------------------
-
-    def opening(self, wait: float) -> Protocol[None]:
-        """Claims the run and loads it, waiting up to ``wait`` seconds for a worker that is alive."""
-        holder = this_process(self.instance)
-        self.fence.holder = holder.model_dump_json().encode()
-        worker, stamp = f"pid {holder.pid} on {holder.host}", int(time.time() * 1000)
-        opening = Opening(
-            birth=Birth(id=new_id(), at=stamp, namespace=self.namespace, run=self.run_id),
-            entry=lambda n: Opened(
-                id=new_id(), at=stamp, attempt=n, worker=worker, agent=self._agent, inputs=self._inputs, tags=self._tags
-            ),
-            released=released_here,
-        )
-        deadline = time.monotonic() + wait
-        while not isinstance(outcome := (yield from open_run(self.fence, new_token, opening)), Taken):
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise busy_error(self.run_id, outcome.holder, outcome.ttl)
-            yield Pause(min(0.2, left), idle=True)
-        self._take_over(outcome.loaded)
-        yield from self._mend_totals(outcome.loaded)
-
-    def _take_over(self, loaded: Loaded) -> None:
-        self._clock = (loaded.now_ms, time.monotonic())
-        self.journal = Journal(loaded.entries)
-        self.state = loaded.meta["state"]
-        self.number = int(loaded.meta["attempt"])
-        self.money = ledger.fold_entries(ledger.logged_money(loaded.entries))
-        self.waste = {entry.id: entry for entry in loaded.waste}
-        self._results = Results(self.fence, [e for e in loaded.entries if isinstance(e, Done)])
-        self.open = True
-
-    def _mend_totals(self, loaded: Loaded) -> Protocol[None]:
-        sums = ledger.totals(self.money.values())
-        stored = {name: loaded.meta.get(name, "0") for name in sums}
-        if stored != {name: str(amount) for name, amount in sums.items()}:
-            warn(wrong_totals(self.run_id, stored, sums), AgentCheckpointWarning)
-            yield from set_totals(self.fence, sums)
-
-    def closing(self, closed: Closed, output: bytes | None) -> Protocol[None]:
-        """Notes how the attempt ended, stores the output, and gives the lease back."""
-        with self.lease_lock:
-            self.open = False
-        change = Change(closed, output, fields={"state": closed.state}, release=True)
-        yield from self._commit(change, None, None, None)
-        if self.fence.doubtful:
-            yield from sweep(self.fence)
+    def check_stop(self) -> None:
+        """Raises ``Interrupted`` if the attempt is to end: nothing more is paid in it."""
+        if not self.open or self.leaving:
+            return
+        if self.fence.cancelled:
+            raise Interrupted(f"run {self.run_id!r} was cancelled: {self.fence.cancelled}. What is paid is recorded.")
+        if self.stop:
+            raise Interrupted(
+                f"run {self.run_id!r} is interrupted: {self.stop}. What is paid is recorded, and the lease is given "
+                "back: opened again, the run goes on from here."
+            )
 
     # -- steps ----------------------------------------------------------------------------------------------------
 
@@ -194,7 +141,7 @@ class Attempt:
         """
         if call.mismatch is None:
             return call.found
-        policy = on_mismatch or self.on_mismatch
+        policy = on_mismatch or self.options.on_mismatch
         if policy == "reuse":
             return call.mismatch
         if policy == "rerun":
@@ -203,7 +150,7 @@ class Attempt:
 
     def fetch(self, done: Done) -> Protocol[bytes]:
         """The result bytes of a record, through the chain of codecs."""
-        data = yield from self._results.fetch(done)
+        data = yield from self.results.fetch(done)
         return revive(self.chain, data, done.payload, self.where(done.slot, done.id))
 
     def count_replay(self, done: Done) -> None:
@@ -225,7 +172,7 @@ class Attempt:
 
         done = change.entry if isinstance(change.entry, Done) else None
         try:
-            return (yield from self._commit(change, call.slot, value, same if done is not None else None, note))
+            return (yield from self.store_change(change, call.slot, value, same if done is not None else None, note))
         except (RunDeleted, CheckpointsLost, CheckpointCorrupt, CommitUnknown) as exc:
             if not (isinstance(exc, CommitUnknown) and isinstance(change.entry, Located)):  # a hint may come late
                 self.broken = exc
@@ -234,14 +181,15 @@ class Attempt:
             self.broken = CommitUnknown(f"a commit of step {call.slot!r} was given up while it was under way")
             raise
 
-    def _commit(
+    def store_change(
         self,
         change: Change,
-        slot: str | None,
-        value: object,
-        same: Callable[[Done], bool] | None,
+        slot: str | None = None,
+        value: object = None,
+        same: Callable[[Done], bool] | None = None,
         note: Callable[[Committed | Superseded], None] = lambda _: None,
     ) -> Protocol[Committed | Superseded]:
+        """Commits a change with its money; what it raises, and what came of it, is accounted for first."""
         entries: tuple[LedgerEntry, ...] = tuple(getattr(change.entry, "entries", ()))
         grown = ledger.growth(self.money, entries)
         fields = dict(change.fields)

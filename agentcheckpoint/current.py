@@ -104,6 +104,11 @@ def is_open(instance: str) -> bool:
         return instance in _open
 
 
+def open_attempts() -> list[Attempt]:
+    """The attempts that are open in this process, or are being opened. Safe in a signal handler: it takes no lock."""
+    return list(_open.values())
+
+
 def released_here(holder: Holder) -> bool:
     """Whether the holder is this process, and has no such attempt open any more."""
     mine = this_process()

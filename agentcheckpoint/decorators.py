@@ -10,7 +10,8 @@ from agentcheckpoint.agents import Agent
 from agentcheckpoint.core.amounts import Dollars
 from agentcheckpoint.core.budget import Budget
 from agentcheckpoint.core.codec import UNANNOTATED
-from agentcheckpoint.options import OnMismatch
+from agentcheckpoint.core.ids import check_tags
+from agentcheckpoint.options import OnMismatch, RunOptions, all_budgets
 from agentcheckpoint.recipe import Recipe, mark_async
 from agentcheckpoint.tools import Tool
 
@@ -153,4 +154,5 @@ def _agent(
     budget: Budget | Sequence[Budget] = (),
     tags: Iterable[str] = (),
 ) -> Agent[Any, Any]:
-    return Agent(fn, name, on_mismatch, returns, budget, tags)
+    options = RunOptions(on_mismatch=on_mismatch, budgets=all_budgets(budget), tags=check_tags(tags))
+    return Agent(fn, name, returns, options)

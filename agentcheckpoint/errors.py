@@ -73,6 +73,14 @@ class RunDeleted(AgentCheckpointError, LookupError):
     """The run was deleted; its id is kept as a tombstone so that nobody takes it for new."""
 
 
+class RunExists(AgentCheckpointError):
+    """A run of that id is stored already, and ``on_existing="never"`` was asked for."""
+
+
+class RunCancelled(AgentCheckpointError):
+    """The run was cancelled: it is not opened again, unless ``ac.retry`` revives it."""
+
+
 class RunBusy(AgentCheckpointError):
     """Somebody who is alive, as far as can be told, is working on the run.
 
@@ -177,11 +185,23 @@ class SchemaTooNew(StoreError):
 
 
 class Suspended(BaseException):
-    """Unwinds the caller's code because the run waits for something; the process may exit."""
+    """Unwinds the caller's code because the run waits for something; the process may exit.
+
+    Attributes:
+        until_ms: when the run goes on by itself, milliseconds since the epoch on the store's clock; ``None``: an
+            answer is awaited, and no time is set.
+    """
+
+    def __init__(self, message: str = "", *, until_ms: int | None = None) -> None:
+        super().__init__(message)
+        self.until_ms = until_ms
 
 
 class Interrupted(BaseException):
-    """Unwinds the caller's code because the process is to stop; no failure is recorded."""
+    """Unwinds the caller's code because the attempt is to end: its process is to stop, or the run was cancelled.
+
+    No failure is recorded.
+    """
 
 
 class AgentCheckpointWarning(UserWarning):

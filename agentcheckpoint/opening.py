@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import cast
 
 from agentcheckpoint import current
 from agentcheckpoint.attempt import Attempt, new_id
 from agentcheckpoint.core.ledger import answer_money, money
-from agentcheckpoint.core.models import Closed, Payload, RunState
-from agentcheckpoint.errors import CommitUnknown, RunDeleted, RunMisuse, Suspended, UnmetStepsWarning
+from agentcheckpoint.core.lifecycle import due_after, state_after
+from agentcheckpoint.core.models import Closed, Payload
+from agentcheckpoint.errors import CommitUnknown, RunDeleted, RunMisuse, UnmetStepsWarning
 from agentcheckpoint.explain import failure, warn
 from agentcheckpoint.flow import Course, Flow, Perform, Raised
 from agentcheckpoint.renewal import keep_alive
-from agentcheckpoint.store.index import list_run
+from agentcheckpoint.stopping import unwatch_sigterm, watch_sigterm
+from agentcheckpoint.store.effects import Protocol
+from agentcheckpoint.store.index import list_due, list_run
+from agentcheckpoint.taking import end_attempt, take_run
 
 MENTIONED = 5
 """How many unmet steps a warning names."""
@@ -25,34 +27,27 @@ def open_attempt(attempt: Attempt, wait: float) -> Flow[None]:
     """Claims and loads the run. Raises what ``store.claim.open_run`` raises, and ``RunBusy``."""
     current.announce(attempt)
     try:
-        yield Perform(attempt.opening(wait))
-        attempt.is_listed = yield Perform(list_run(attempt.namespace, attempt.run_id, attempt.now_ms()))
+        yield Perform(take_run(attempt, wait))
+        watch_sigterm()
+        yield Perform(_list(attempt))
         keep_alive(attempt)
     except BaseException as exc:
         if attempt.open and not isinstance(exc, GeneratorExit):  # interrupted when it was ours already
             yield from close_attempt(attempt, exc, None)
-        current.withdraw(attempt)
+        _withdraw(attempt)
         raise
     return None
 
 
-def state_after(error: BaseException | None) -> RunState:
-    """The state that a run is in when its ``with`` was left so."""
-    if error is None:
-        return "completed"
-    leaves = list(_leaves(error))
-    if not all(isinstance(leaf, Suspended | Exception) for leaf in leaves):
-        return "interrupted"
-    return "waiting" if all(isinstance(leaf, Suspended) for leaf in leaves) else "retryable"
+def _list(attempt: Attempt) -> Protocol[None]:
+    """Notes the run for who looks for work: if this worker dies, its lease will have run out by then."""
+    now = attempt.now_ms()
+    attempt.is_listed = yield from list_run(attempt.namespace, attempt.run_id, now, now + attempt.fence.ttl_ms)
 
 
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    """The exception; or those in it, if it is a group: a task group wraps what its tasks raise."""
-    if isinstance(error, BaseExceptionGroup):
-        for inner in cast("BaseExceptionGroup[BaseException]", error).exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
+def _withdraw(attempt: Attempt) -> None:
+    current.withdraw(attempt)
+    unwatch_sigterm()
 
 
 def close_attempt(attempt: Attempt, error: BaseException | None, output: bytes | None) -> Flow[None]:
@@ -88,7 +83,7 @@ def close_attempt(attempt: Attempt, error: BaseException | None, output: bytes |
     finally:
         with nullcontext() if forked else attempt.lease_lock:  # a fork may have copied it locked
             attempt.open = False
-        current.withdraw(attempt)
+        _withdraw(attempt)
 
 
 def _end_streams(attempt: Attempt) -> Course[BaseException | None]:
@@ -106,22 +101,24 @@ def _end_streams(attempt: Attempt) -> Course[BaseException | None]:
 
 
 def _close(attempt: Attempt, error: BaseException | None, data: bytes | None) -> Course[None]:
-    entry_id, state = new_id(), state_after(error)
+    entry_id, state = new_id(), state_after(error, cancelled=bool(attempt.fence.cancelled))
     stored = None if data is None or error is not None else attempt.chain.encode(data, attempt.where("", entry_id))
     report = attempt.cost()
     closed = Closed(
         id=entry_id,
         at=attempt.now_ms(),
         state=state,
-        error=failure(error) if error is not None and state == "retryable" else None,
+        error=failure(error) if error is not None and state in ("retryable", "cancelled") else None,
         output=None if stored is None else Payload(size=len(stored), codec=attempt.chain.name),
+        due=due_after(error, state, attempt.now_ms()),
         saved=report.saved,
         replayed=report.replayed,
         saved_unpriced=report.saved_unpriced,
     )
-    yield Perform(attempt.closing(closed, stored))
+    yield Perform(end_attempt(attempt, closed, stored))
     if not attempt.is_listed:  # what was to say so was lost
-        yield Perform(list_run(attempt.namespace, attempt.run_id, attempt.now_ms()))
+        yield Perform(_list(attempt))
+    yield Perform(list_due(attempt.namespace, attempt.run_id, closed.due))
     if error is None:
         _warn_unmet(attempt)
 

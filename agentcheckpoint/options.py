@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from agentcheckpoint.core import ids
 from agentcheckpoint.core.amounts import Dollars, dollars
+from agentcheckpoint.core.budget import Budget
 from agentcheckpoint.core.codec import UNANNOTATED
+from agentcheckpoint.core.lifecycle import OnExisting
 from agentcheckpoint.errors import RunMisuse
 
 if TYPE_CHECKING:
-    from agentcheckpoint.core.models import Usage
+    from agentcheckpoint.core.models import Inputs, Usage
     from agentcheckpoint.core.pricing import Price
 
 OnMismatch: TypeAlias = Literal["error", "rerun", "reuse"]
 """What to do when a recorded step is called with other inputs: raise, run it again (and pay), or take the record."""
+
+
+LEASE = 30.0
+"""Seconds that a lease lasts without being renewed."""
+MIN_LEASE, MAX_LEASE = 0.05, 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,46 @@ class Step:
         for what, amount in (("cost", self.cost), ("max_cost", self.max_cost)):
             if amount is not None and not callable(amount):
                 dollars(amount, f"Step({what}=...)")
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a run is opened: what ``ac.run`` or a decorated agent was told. See ``ac.run`` for what each means."""
+
+    namespace: str = "default"
+    wait: float = 0.0
+    on_mismatch: OnMismatch = "error"
+    on_existing: OnExisting = "allow"
+    lease: float = LEASE
+    budgets: tuple[Budget, ...] = ()
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, str] | None = None
+    conversation: str | None = None
+    agent: str | None = None
+    """The decorated agent that is called, and its call: the fingerprint, and the arguments as they are stored."""
+    inputs: Inputs | None = None
+    input: bytes | None = None
+
+    def __post_init__(self) -> None:
+        ids.check_namespace(self.namespace)
+        check_policy(self.on_mismatch)
+        if self.on_existing not in get_args(OnExisting):
+            allowed = ", ".join(map(repr, get_args(OnExisting)))
+            raise RunMisuse(f"on_existing={self.on_existing!r}: it is one of {allowed}.")
+        check_seconds("lease", self.lease, MIN_LEASE, MAX_LEASE)
+        check_seconds("wait", self.wait, 0, math.inf)
+        if self.metadata is not None:
+            object.__setattr__(self, "metadata", ids.check_metadata(self.metadata))
+        if self.conversation is not None:
+            ids.check_conversation(self.conversation)
+
+
+def all_budgets(budget: Budget | Sequence[Budget]) -> tuple[Budget, ...]:
+    """One budget, or several, as several. Raises ``RunMisuse`` if it is something else."""
+    given: tuple[Any, ...] = (budget,) if isinstance(budget, Budget) else tuple(budget)
+    if not all(isinstance(one, Budget) for one in given):
+        raise RunMisuse(f"budget={budget!r}: it is an ac.Budget, or several: budget=ac.Budget('2').")
+    return given
 
 
 def check_policy(policy: OnMismatch) -> OnMismatch:

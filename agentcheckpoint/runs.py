@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import datetime
 import inspect
-import math
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from agentcheckpoint import current
-from agentcheckpoint.attempt import LEASE, Attempt
+from agentcheckpoint.attempt import Attempt
 from agentcheckpoint.begun import Begun, begin_flow, leave_flow, save_flow
 from agentcheckpoint.charging import charge_flow, plan_charge
 from agentcheckpoint.core import ids
 from agentcheckpoint.core.amounts import Dollars
 from agentcheckpoint.core.budget import Budget
 from agentcheckpoint.core.codec import UNANNOTATED
-from agentcheckpoint.core.models import Inputs, StepKind
+from agentcheckpoint.core.lifecycle import OnExisting
+from agentcheckpoint.core.models import StepKind
 from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.face import RunBase, recorded_now, recorded_random, recorded_uuid
 from agentcheckpoint.flow import ASYNC_IN_BLOCKING, run_flow, run_flow_async
 from agentcheckpoint.opening import close_attempt, open_attempt, refuse_reuse
-from agentcheckpoint.options import OnMismatch, Step, as_step, check_policy, check_seconds
+from agentcheckpoint.options import LEASE, OnMismatch, RunOptions, Step, all_budgets, as_step
 from agentcheckpoint.steps import plan_step, step_flow
 from agentcheckpoint.store.connect import Connectable, connect, switched_off
 
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-MIN_LEASE, MAX_LEASE = 0.05, 86_400
-"""Seconds that a lease may last."""
 
 
 class Run(RunBase):
@@ -149,9 +146,9 @@ class SyncBegun(Generic[T]):
 class Opener:
     """What ``ac.run(...)`` returns: ``with`` gives a ``Run``, ``async with`` an ``AsyncRun``."""
 
-    def __init__(self, attempt: Attempt, wait: float) -> None:
+    def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
-        self._wait = wait
+        self._wait = attempt.options.wait
         self._entered = False
         self._token: Token[Any] | None = None
         self._face: RunBase = RunBase(attempt)
@@ -212,10 +209,13 @@ def run(
     store: Connectable = None,
     namespace: str = "default",
     wait: float = 0.0,
+    on_existing: OnExisting = "allow",
     on_mismatch: OnMismatch = "error",
     lease: float = LEASE,
     budget: Budget | Sequence[Budget] = (),
     tags: Iterable[str] = (),
+    metadata: Mapping[str, str] | None = None,
+    conversation: str | None = None,
 ) -> Opener:
     """Opens a run: ``with ac.run("research-42") as run:`` or ``async with``.
 
@@ -227,52 +227,39 @@ def run(
             an embedded server.
         namespace: keeps runs of one store apart, ``[a-z0-9_-]``, at most 32 characters.
         wait: seconds to wait for another worker that is alive and at it, before ``RunBusy``.
+        on_existing: what to make of a run of that id: ``"allow"`` goes on with it, or begins it; ``"must"`` demands
+            it; ``"never"`` refuses it; ``"fresh"`` begins it afresh: nothing that was recorded is replayed, and what it
+            has cost so far stays in its account.
         on_mismatch: what to do when a recorded step is called with other inputs: ``"error"``, ``"rerun"`` (pay
             again) or ``"reuse"`` (take the record).
         lease: seconds that the right to work on the run lasts without being renewed.
         budget: the ceiling, or ceilings, on what the run pays; see ``Budget``. The limits are those given now.
         tags: what ``ac.costs`` counts the money of this attempt under, such as ``("team-a",)``.
+        metadata: texts to note about the run when it is begun, such as ``{"user": "42"}``.
+        conversation: what the run belongs to, noted when it is begun: a long chat has a run for each turn.
 
     Raises:
         InvalidName, RunMisuse: before anything is sent.
         InvalidStore, NotInstalled: there is no such store.
-        RunBusy, RunDeleted, CheckpointsLost, CheckpointCorrupt, SchemaTooNew, StoreRefused, StoreUnavailable: when
-            it is entered.
+        RunNotFound, RunExists: ``on_existing`` says so.
+        RunBusy, RunCancelled, RunDeleted, CheckpointsLost, CheckpointCorrupt, SchemaTooNew, StoreRefused,
+            StoreUnavailable: when it is entered.
     """
-    return open_run_for(id, store, namespace, wait, on_mismatch, lease, None, None, budget, ids.check_tags(tags))
-
-
-def open_run_for(
-    id: str | None,
-    store: Connectable,
-    namespace: str,
-    wait: float,
-    on_mismatch: OnMismatch,
-    lease: float,
-    agent: str | None,
-    inputs: Inputs | None,
-    budget: Budget | Sequence[Budget],
-    tags: tuple[str, ...],
-) -> Opener:
-    """``run``, on behalf of a decorated agent that was called with these inputs."""
-    run_id = ids.check_run_id(id) if id is not None else f"run-{uuid.uuid4().hex[:12]}"
-    ids.check_namespace(namespace)
-    check_policy(on_mismatch)
-    check_seconds("lease", lease, MIN_LEASE, MAX_LEASE)
-    check_seconds("wait", wait, 0, math.inf)
-    where = None if switched_off() else connect(store)
-    budgets: tuple[Any, ...] = (budget,) if isinstance(budget, Budget) else tuple(budget)
-    if not all(isinstance(one, Budget) for one in budgets):
-        raise RunMisuse(f"budget={budget!r}: it is an ac.Budget, or several: budget=ac.Budget('2').")
-    attempt = Attempt(
-        where,
-        run_id,
-        namespace,
+    options = RunOptions(
+        namespace=namespace,
+        wait=wait,
+        on_existing=on_existing,
         on_mismatch=on_mismatch,
         lease=lease,
-        agent=agent,
-        inputs=inputs,
-        budgets=budgets,
-        tags=tags,
+        budgets=all_budgets(budget),
+        tags=ids.check_tags(tags),
+        metadata=metadata,
+        conversation=conversation,
     )
-    return Opener(attempt, wait)
+    return open_run_for(id, store, options)
+
+
+def open_run_for(id: str | None, store: Connectable, options: RunOptions) -> Opener:
+    """``run``, with its options together."""
+    run_id = ids.check_run_id(id) if id is not None else f"run-{uuid.uuid4().hex[:12]}"
+    return Opener(Attempt(None if switched_off() else connect(store), run_id, options))

@@ -30,7 +30,7 @@ FLOORS = (
     ("core",),
     ("store",),
     ("attempt", "current", "explain", "flow", "options", "reserving", "results"),
-    ("aio", "begun", "charging", "face", "opening", "paying", "renewal", "runs", "steps"),
+    ("aio", "begun", "charging", "face", "opening", "paying", "renewal", "runs", "steps", "stopping", "taking"),
 )
 """Each may import what lies on its own floor and below; what is not named lies on top."""
 

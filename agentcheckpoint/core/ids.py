@@ -6,7 +6,7 @@ import hashlib
 import re
 import reprlib
 import unicodedata
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from typing import cast
 
 from agentcheckpoint.errors import InvalidName
@@ -16,6 +16,7 @@ MAX_NAME = 200
 MAX_KEY = 512
 MAX_TAG = 100
 MOST_TAGS = 20
+MOST_METADATA, MAX_METADATA = 50, 1_000
 
 _UNSTORABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _NAMESPACE = re.compile(r"[a-z0-9_-]{1,32}")
@@ -121,6 +122,32 @@ def check_tags(tags: object) -> tuple[str, ...]:
     if len(found) > MOST_TAGS:
         raise _invalid("collection of tags", f"{len(found)} tags", f"at most {MOST_TAGS} tags")
     return tuple(sorted(_text("tag", tag, MAX_TAG) for tag in found))
+
+
+def check_conversation(text: object) -> str:
+    """Returns the name of a conversation, unchanged: the same rules as for a run's id. Raises ``InvalidName``."""
+    return _text("name of a conversation", text, MAX_RUN_ID)
+
+
+def check_metadata(given: object) -> dict[str, str]:
+    """Returns what a caller notes about a run.
+
+    Args:
+        given: at most 50 pairs of texts: names of 1 to 100 characters, values of at most 1,000.
+
+    Raises:
+        InvalidName: it is not that.
+    """
+    if not isinstance(given, Mapping):
+        raise _invalid("metadata", given, 'a dict of texts, such as metadata={"user": "42"}')
+    pairs = cast("Mapping[object, object]", given)
+    if len(pairs) > MOST_METADATA:
+        raise _invalid("metadata", f"{len(pairs)} pairs", f"at most {MOST_METADATA} pairs")
+    for name, value in pairs.items():
+        _text("name in metadata", name, MAX_TAG)
+        if not isinstance(value, str) or len(value) > MAX_METADATA:
+            raise _invalid(f"metadata[{name!r}]", value, f"a text of at most {MAX_METADATA:,} characters")
+    return cast("dict[str, str]", dict(pairs))
 
 
 def run_tag(namespace: str, run_id: str) -> str:

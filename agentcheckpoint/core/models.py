@@ -130,12 +130,29 @@ class Logged(Record):
     at: Natural
 
 
-class Birth(Logged):
-    """The first entry of a log: which run this is, in full. Only the first claim writes it."""
+class About(Logged):
+    """What a run is about, as it was started."""
+
+    agent: str | None = None
+    inputs: Inputs | None = None
+    input: Payload | None = None
+    """The agent's arguments, kept apart under this entry's id; ``None``: they cannot be stored, or there are none."""
+    metadata: dict[str, str] | None = None
+    conversation: str | None = None
+
+
+class Birth(About):
+    """The first entry of a log: which run this is, in full. Only who creates the run writes it."""
 
     k: Literal["birth"] = "birth"
     namespace: str
     run: str
+
+
+class Restarted(About):
+    """The run begins afresh: what was recorded before is not replayed. What it cost stays in the account."""
+
+    k: Literal["restarted"] = "restarted"
 
 
 class Opened(Logged):
@@ -147,6 +164,24 @@ class Opened(Logged):
     agent: str | None = None
     inputs: Inputs | None = None
     tags: tuple[str, ...] | None = None
+
+
+class Waiting(Logged):
+    """A step waits: for a time, or for an answer. The answer is kept beside the run, under this entry's id."""
+
+    k: Literal["waiting"] = "waiting"
+    slot: str
+    digest: str
+    """The fingerprint of what is waited for."""
+    until: Natural | None = None
+    """When it ends at the latest, milliseconds since the epoch on the store's clock; ``None``: no time is set."""
+    answer: bool = False
+    """Whether somebody can answer it."""
+    prompt: str | None = None
+    form: str | None = None
+    """The JSON schema that an answer must fit, as JSON."""
+    refused: str | None = None
+    """Why the answer before was not taken."""
 
 
 class Intent(Logged):
@@ -212,14 +247,22 @@ class Rejected(Logged):
     entries: tuple[LedgerEntry, ...] = ()
 
 
+class Revived(Logged):
+    """Somebody let a run that had ended, or waits for its next try, go on now."""
+
+    k: Literal["revived"] = "revived"
+
+
 class Closed(Logged):
-    """An attempt of the run ended."""
+    """An attempt of the run ended, or the run was cancelled while nobody worked on it."""
 
     k: Literal["closed"] = "closed"
     state: RunState
     error: Failure | None = None
     output: Payload | None = None
     """The run's output, kept apart under this entry's id."""
+    due: Natural | None = None
+    """When the run is to go on by itself, milliseconds since the epoch on the store's clock."""
     saved: Sum = 0
     """Nano-dollars that this attempt did not pay, since it replayed."""
     replayed: Natural = 0
@@ -228,5 +271,6 @@ class Closed(Logged):
 
 
 LogEntry: TypeAlias = Annotated[
-    Birth | Opened | Intent | Located | Settled | Done | Failed | Rejected | Closed, Field(discriminator="k")
+    Birth | Restarted | Opened | Waiting | Intent | Located | Settled | Done | Failed | Rejected | Revived | Closed,
+    Field(discriminator="k"),
 ]

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pydantic import ValidationError
-
-from agentcheckpoint.core.models import SCHEMA, Birth, Opened
-from agentcheckpoint.errors import CommitUnknown, RunDeleted, StoreError, StoreUnavailable
+from agentcheckpoint.core.lifecycle import OnExisting
+from agentcheckpoint.core.models import Birth, Opened
+from agentcheckpoint.errors import CommitUnknown, RunExists, StoreError, StoreUnavailable
 from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply, executed
 from agentcheckpoint.store.fence import Fence
-from agentcheckpoint.store.holder import Holder, provably_dead
-from agentcheckpoint.store.keys import BIRTH, epoch_of
+from agentcheckpoint.store.holder import Holder
+from agentcheckpoint.store.keys import epoch_of
+from agentcheckpoint.store.leases import Busy, busy
 from agentcheckpoint.store.loading import (
     LOAD_REPLIES,
     META,
@@ -28,19 +28,9 @@ from agentcheckpoint.store.loading import (
     parse_load,
     parse_meta,
 )
+from agentcheckpoint.store.making import attempt_commands, birth_commands, deleted_error, no_such_run, restart_commands
 from agentcheckpoint.store.patience import Patience
 from agentcheckpoint.store.refusals import NotNow, nothing_applied, raise_refusal, telling
-
-_NEVER = -1
-"""What ``PTTL`` says of a key that does not expire."""
-
-
-@dataclass(frozen=True, slots=True)
-class Busy:
-    """Somebody who is not provably dead holds the lease."""
-
-    holder: Holder | None
-    ttl: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +53,29 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
-    """How to open a run as a new attempt of it.
+class Cancelled:
+    """Somebody has asked for the run's end, and it has not come to it by itself."""
 
-    ``entry`` builds the log entry of attempt n; ``released`` tells whether a holder is this very process and has
-    closed that run already.
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How to open a run.
+
+    Attributes:
+        birth: its first log entry, if it is new.
+        released: tells whether a holder is this very process and has closed that run already.
+        entry: builds the log entry of attempt n; ``None``: it is taken to be changed from outside, which is no attempt.
+        input: what is kept under the id of its birth, or of its new beginning.
+        on_existing: what to make of a run that exists.
     """
 
     birth: Birth
-    entry: Callable[[int], Opened]
     released: Callable[[Holder], bool]
+    entry: Callable[[int], Opened] | None = None
+    input: bytes | None = None
+    on_existing: OnExisting = "allow"
 
 
 class _InDoubt(Lost):
@@ -91,17 +94,19 @@ class _Look:
     lease: bytes | None = None
     ttl: int = 0
     """Milliseconds, as ``PTTL`` says it."""
+    cancel: bytes | None = None
 
 
-def open_run(fence: Fence, new_token: Callable[[int], str], opening: Opening) -> Protocol[Taken | Busy]:
-    """Claims the run for a new attempt, creating it if it is new.
+def open_run(fence: Fence, new_token: Callable[[int], str], opening: Opening) -> Protocol[Taken | Busy | Cancelled]:
+    """Claims the run for a new attempt, creating it if it is new; or claims it to change it from outside.
 
     Raises:
+        RunNotFound, RunExists: ``on_existing`` says so.
         RunDeleted, CheckpointsLost, CheckpointCorrupt, SchemaTooNew, StoreRefused, StoreUnavailable.
     """
     fence.bind()
     outcome = yield from _take(fence, new_token, opening, Patience())
-    assert isinstance(outcome, Taken | Busy)
+    assert isinstance(outcome, Taken | Busy | Cancelled)
     return outcome
 
 
@@ -110,13 +115,13 @@ def settle(
 ) -> Protocol[Taken | Foreign | Gone]:
     """Claims the run again for the worker that has it: what its earlier packets did is then known for good."""
     outcome = yield from _take(fence, new_token, None, patience or Patience())
-    assert not isinstance(outcome, Busy)
+    assert not isinstance(outcome, Busy | Cancelled)
     return outcome
 
 
 def _take(
     fence: Fence, new_token: Callable[[int], str], opening: Opening | None, patience: Patience
-) -> Protocol[Taken | Busy | Foreign | Gone]:
+) -> Protocol[Taken | Busy | Cancelled | Foreign | Gone]:
     trouble: Exception = NotNow("it kept changing hands")
     doubt = False
     for times, pause in patience.tries():
@@ -193,10 +198,11 @@ def _look(fence: Fence, opening: Opening | None, patience: int) -> Protocol[_Loo
         return look
     lease = keys.lease(look.head)
     meta = ("HMGET", keys.meta(look.head), *META)
-    second: tuple[Command, ...] = (("WATCH", lease), ("GET", lease), ("PTTL", lease), meta, ("GET", keys.head))
+    held: tuple[Command, ...] = (("WATCH", lease, keys.cancel), ("GET", lease), ("PTTL", lease))
+    second = (*held, ("GET", keys.cancel), meta, ("GET", keys.head))
     replies = yield Packet(second, held=True, patience=patience)
     _raise_if_refused(fence, second, replies)
-    _, look.lease, look.ttl, values, still = replies
+    _, look.lease, look.ttl, look.cancel, values, still = replies
     if still != head:  # taken meanwhile: what it was called is renamed, and not gone
         raise NotNow("it kept changing hands")
     fields = parse_meta(fence.run_id, keys.meta(look.head), values)
@@ -204,43 +210,39 @@ def _look(fence: Fence, opening: Opening | None, patience: int) -> Protocol[_Loo
     return look
 
 
-def _refuse(fence: Fence, look: _Look, opening: Opening | None) -> Busy | Foreign | Gone | None:
+def _refuse(fence: Fence, look: _Look, opening: Opening | None) -> Busy | Cancelled | Foreign | Gone | None:
     """Why the run may not be claimed, if there is a reason."""
     if look.head is None:
-        if look.deleted and opening is not None:
-            raise RunDeleted(
-                f"run {fence.run_id!r} was deleted. Its id stays taken, so that a worker that was paused since then "
-                "cannot mistake a new run for its own: use another id.",
-                run_id=fence.run_id,
-            )
-        if look.had_tokens:
-            raise lost_head(fence.run_id, fence.keys.head)
-        return None if opening is not None else Gone()
+        return _refuse_new(fence, look, opening)
     if look.head in fence.issued:
         return None
     if opening is None:
         return Foreign(look.head)
-    if look.lease is None:
+    if opening.on_existing == "never":
+        raise RunExists(
+            f"run {fence.run_id!r} exists already ({look.state}, {look.attempt} attempt(s)), and on_existing='never' "
+            "was asked for. Nothing was changed: use another id, or leave on_existing out to go on with it.",
+            run_id=fence.run_id,
+        )
+    if look.lease is not None:
+        who = busy(fence.run_id, fence.keys.lease(look.head), look.lease, look.ttl, opening.released)
+        if who is not None:
+            return who
+    if opening.entry is None or opening.on_existing == "fresh" or look.state == "completed":
         return None
-    return busy(fence.run_id, fence.keys.lease(look.head), look.lease, look.ttl, opening.released)
+    asked = look.cancel is not None or look.state == "cancelled"
+    return Cancelled((look.cancel or b"").decode("utf-8", "replace")) if asked else None
 
 
-def busy(run_id: str, key: str, lease: bytes, ttl_ms: int, released: Callable[[Holder], bool]) -> Busy | None:
-    """Who holds this lease, unless he has released it or is provably dead.
-
-    One that cannot be read may be a later version's, and runs out.
-
-    Raises:
-        CheckpointCorrupt: it never would.
-    """
-    if ttl_ms == _NEVER:
-        raise corrupt(run_id, key, "it never expires")
-    ttl = max(ttl_ms, 0) / 1000
-    try:
-        holder = Holder.model_validate_json(lease)
-    except ValidationError:
-        return Busy(None, ttl)
-    return None if released(holder) or provably_dead(holder) else Busy(holder, ttl)
+def _refuse_new(fence: Fence, look: _Look, opening: Opening | None) -> Gone | None:
+    """The same where there is no such run."""
+    if look.deleted and opening is not None:
+        raise deleted_error(fence)
+    if look.had_tokens:
+        raise lost_head(fence.run_id, fence.keys.head)
+    if opening is not None and (opening.entry is None or opening.on_existing == "must"):
+        raise no_such_run(fence)
+    return None if opening is not None else Gone()
 
 
 def _claim_commands(fence: Fence, token: str, look: _Look, opening: Opening | None) -> tuple[Command, ...]:
@@ -251,15 +253,13 @@ def _claim_commands(fence: Fence, token: str, look: _Look, opening: Opening | No
             commands += [("RENAME", old, new), ("PERSIST", new)]  # RENAME carries a TTL along
         commands.append(("DEL", keys.lease(look.head)))
     elif opening is not None:
-        birth = opening.birth
-        commands.append(("RPUSH", keys.log(token), birth.model_dump_json()))
-        commands.append(("HSET", keys.results(token), BIRTH, birth.id))
-        commands.append(("HSET", keys.meta(token), BIRTH, birth.id, "created", birth.at))
-    if opening is not None and look.head not in fence.issued[:-1]:  # else a lost reply: that attempt is noted
-        entry = opening.entry(look.attempt + 1)
-        commands.append(("RPUSH", keys.log(token), entry.model_dump_json(exclude_none=True)))
-        state = "completed" if look.state == "completed" else "running"
-        commands.append(("HSET", keys.meta(token), "schema", SCHEMA, "attempt", look.attempt + 1, "state", state))
+        commands += birth_commands(keys, token, opening.birth, opening.input)
+    if opening is not None and opening.entry is not None and look.head not in fence.issued[:-1]:
+        fresh = look.head is not None and opening.on_existing == "fresh"
+        if fresh:
+            commands += restart_commands(keys, token, opening.birth, opening.input)
+        state = "completed" if look.state == "completed" and not fresh else "running"
+        commands += attempt_commands(keys, token, opening.entry(look.attempt + 1), state)
     commands.append(("SET", keys.lease(token), fence.holder, "PX", fence.ttl_ms))
     return (*commands, *load_commands(keys, token), ("EXEC",))
 

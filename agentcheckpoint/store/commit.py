@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from agentcheckpoint.core.lifecycle import since_restart
 from agentcheckpoint.core.models import Done, Logged, Rejected
 from agentcheckpoint.errors import (
     AgentCheckpointError,
@@ -59,7 +60,6 @@ class Change:
     """Give the lease back instead of renewing it."""
 
 
-@dataclass(frozen=True, slots=True)
 class Committed:
     """The change is stored, and was applied once."""
 
@@ -100,7 +100,7 @@ def commit_commands(fence: Fence, token: str, change: Change, line: str) -> tupl
         commands.append(("DEL", keys.lease(token)))
     else:
         commands.append(("SET", keys.lease(token), fence.holder, "PX", fence.ttl_ms))
-    return (*commands, ("GET", keys.head), ("EXEC",))
+    return (*commands, ("GET", keys.cancel), ("GET", keys.head), ("EXEC",))
 
 
 def commit(
@@ -157,6 +157,7 @@ def _commit(job: _Job) -> Protocol[Committed | Superseded]:
             yield Pause(pause)
             continue
         if verdict == "committed":
+            fence.hear(outcome[-2])
             if fence.acknowledge(sent, entry_id, outcome[0], outcome[2] if job.change.result is not None else None):
                 return Committed()
         elif verdict == "torn":
@@ -281,7 +282,7 @@ def _look_at_heir(job: _Job, heir: str, *, doubt: bool) -> Protocol[Committed | 
 def _same_step(loaded: Loaded, same: Callable[[Done], bool] | None) -> Done | None:
     """The heir's record of the step, unless he has rejected it since."""
     rejected = {entry.target for entry in loaded.entries if isinstance(entry, Rejected)}
-    for entry in reversed(loaded.entries):
+    for entry in reversed(since_restart(loaded.entries)):
         if same is not None and isinstance(entry, Done) and entry.id not in rejected and same(entry):
             return entry
     return None

@@ -71,6 +71,8 @@ class Fence:
         self.pid = os.getpid()
         self.heir: str | None = None
         """The foreign token that was seen as head: this worker has lost the run."""
+        self.cancelled = ""
+        """Why somebody has asked for the run's end; empty: nobody has, as far as this worker has heard."""
         self.committed: set[str] = set()
         """Ids of entries known to be in the log: a settlement must find them all."""
         self.went_back = False
@@ -110,6 +112,11 @@ class Fence:
             step=step,
             value=value,
         )
+
+    def hear(self, cancel: object) -> None:
+        """Notes what stands in the run's ``cancel`` key."""
+        if isinstance(cancel, bytes):
+            self.cancelled = cancel.decode("utf-8", "replace") or "no reason was given"
 
     def bind(self) -> None:
         """Binds the right to the process that claims: a forked child has none."""

@@ -13,7 +13,7 @@ from agentcheckpoint.core import ids
 from agentcheckpoint.core.models import Birth, Opened
 from agentcheckpoint.errors import CheckpointCorrupt, InvalidName, SchemaTooNew, StoreRefused, StoreUnavailable
 from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply
-from agentcheckpoint.store.keys import RunKeys, index_key
+from agentcheckpoint.store.keys import RunKeys, due_key, index_key
 from agentcheckpoint.store.loading import parse_entry, parse_head
 from agentcheckpoint.store.refusals import ADVICE, PASSING
 from agentcheckpoint.store.store import Store
@@ -37,21 +37,32 @@ class Listed:
     at_ms: int
 
 
-def list_run(namespace: str, run_id: str, at_ms: int) -> Protocol[bool]:
-    """Notes that a run was opened; whether that is known to be noted. A worker that comes late moves nothing back."""
-    try:
-        (reply,) = yield Packet((("ZADD", index_key(namespace), "GT", at_ms, run_id),))
-    except (NotSent, Lost):
-        return False
-    return not isinstance(reply, Refusal)
+def list_run(namespace: str, run_id: str, at_ms: int, look_ms: int) -> Protocol[bool]:
+    """Notes that a run was opened, and when to look whether its worker has died; whether that is known to be noted.
+
+    A worker that comes late moves nothing back.
+    """
+    opened: Command = ("ZADD", index_key(namespace), "GT", at_ms, run_id)
+    return (yield from _noted((opened, ("ZADD", due_key(namespace), look_ms, run_id))))
+
+
+def list_due(namespace: str, run_id: str, at_ms: int | None) -> Protocol[bool]:
+    """Notes when somebody should look whether there is work on a run; ``None``: never."""
+    key = due_key(namespace)
+    return (yield from _noted((("ZREM", key, run_id) if at_ms is None else ("ZADD", key, at_ms, run_id),)))
 
 
 def unlist_run(namespace: str, run_id: str) -> Protocol[None]:
-    """Takes a deleted run from the list. If that is lost, its line stays: it says nothing that is believed."""
+    """Takes a deleted run from the lists. If that is lost, its lines stay: they say nothing that is believed."""
+    yield from _noted((("ZREM", index_key(namespace), run_id), ("ZREM", due_key(namespace), run_id)))
+
+
+def _noted(commands: tuple[Command, ...]) -> Protocol[bool]:
     try:
-        yield Packet((("ZREM", index_key(namespace), run_id),))
+        replies = yield Packet(commands)
     except (NotSent, Lost):
-        return
+        return False
+    return not any(isinstance(reply, Refusal) for reply in replies)
 
 
 def listed_since(namespace: str, at_ms: int, most: int) -> Protocol[list[Listed]]:
@@ -118,7 +129,7 @@ def _list_from(keys: RunKeys) -> Protocol[bool]:
     except (CheckpointCorrupt, InvalidName, SchemaTooNew):
         return False
     at = max((entry.at for entry in entries if isinstance(entry, Opened)), default=birth.at)
-    return (yield from list_run(birth.namespace, birth.run, at))
+    return (yield from list_run(birth.namespace, birth.run, at, at))
 
 
 def _asked(command: Command) -> Protocol[Reply]:

@@ -6,6 +6,8 @@ worker whose token is no longer current writes into names that nothing points to
     ac:{tag}:head            string   the current token
     ac:{tag}:tokens          list     every token that was issued
     ac:{tag}:waste           hash     attempt id -> ledger entry of a worker that was fenced off
+    ac:{tag}:cancel          string   somebody has asked for the run's end
+    ac:{tag}:answers         hash     id of a wait -> the answer to it
     ac:{tag}:tomb            string   the run was deleted
     ac:{tag}:<token>:log     list     what happened, in order; its first entry is the birth mark
     ac:{tag}:<token>:results hash     entry id -> result bytes; field "@" is the birth mark
@@ -16,9 +18,10 @@ A shared budget has a hash tag of its own, and one key for each window.
 
     ac:{tag}:budget:<window> hash     attempt id -> reservation; field "@" says whose it is, and the sums of the others
 
-A list of runs lies in a slot of its own: a hint for whoever looks, and no part of any run.
+Lists of runs lie in a slot of their own: hints for whoever looks, and no part of any run.
 
     ac:{runs-<namespace>}:opened  sorted set  run id -> when it was last opened, milliseconds on the server's clock
+    ac:{runs-<namespace>}:due     sorted set  run id -> when somebody should look whether there is work on it
 """
 
 from __future__ import annotations
@@ -52,6 +55,11 @@ def index_key(namespace: str) -> str:
     return f"ac:{{runs-{namespace}}}:opened"
 
 
+def due_key(namespace: str) -> str:
+    """The name of the list of the runs of a namespace that may want work."""
+    return f"ac:{{runs-{namespace}}}:due"
+
+
 @dataclass(frozen=True, slots=True)
 class RunKeys:
     """The names of one run's keys."""
@@ -71,8 +79,21 @@ class RunKeys:
         return f"ac:{{{self.tag}}}:waste"
 
     @property
+    def cancel(self) -> str:
+        return f"ac:{{{self.tag}}}:cancel"
+
+    @property
+    def answers(self) -> str:
+        return f"ac:{{{self.tag}}}:answers"
+
+    @property
     def tomb(self) -> str:
         return f"ac:{{{self.tag}}}:tomb"
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """What is kept beside the run's data, under names without a token."""
+        return self.waste, self.cancel, self.answers
 
     def log(self, token: str) -> str:
         return f"ac:{{{self.tag}}}:{token}:log"

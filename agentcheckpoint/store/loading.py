@@ -13,6 +13,7 @@ from pydantic_core import from_json
 from agentcheckpoint.core import ids
 from agentcheckpoint.core.models import (
     SCHEMA,
+    About,
     Birth,
     Closed,
     Done,
@@ -20,9 +21,9 @@ from agentcheckpoint.core.models import (
     Intent,
     LedgerEntry,
     LogEntry,
-    Opened,
     Rejected,
     RunState,
+    Waiting,
 )
 from agentcheckpoint.errors import CheckpointCorrupt, CheckpointsLost, SchemaTooNew, StoreError
 from agentcheckpoint.store.effects import Command, Refusal, Reply
@@ -122,7 +123,7 @@ def check_meta(run_id: str, key: str, fields: Mapping[str, str]) -> None:
     refuse_newer(run_id, key, fields["schema"].encode())
     if fields["state"] not in _STATES:
         raise corrupt(run_id, key, "its state is none that a run can have")
-    if _COUNT.fullmatch(fields["attempt"]) is None:
+    if _COUNT.fullmatch(fields["attempt"]) is None and fields["attempt"] != "0":
         raise corrupt(run_id, key, "its attempt is no number")
 
 
@@ -135,7 +136,9 @@ def refuse_newer(run_id: str, key: str, schema: Reply) -> None:
 
 def has_result(entry: LogEntry) -> bool:
     """Whether result bytes are kept under this entry's id."""
-    return isinstance(entry, Done) or (isinstance(entry, Closed) and entry.output is not None)
+    if isinstance(entry, Closed):
+        return entry.output is not None
+    return isinstance(entry, Done) or (isinstance(entry, About) and entry.input is not None)
 
 
 def parse_entry(run_id: str, key: str, index: int, line: object) -> LogEntry:
@@ -247,10 +250,9 @@ def _check_log(run_id: str, key: str, entries: Sequence[LogEntry]) -> None:
 
 
 def _slots(entry: LogEntry) -> Iterator[str]:
-    if isinstance(entry, Intent | Done | Failed | Rejected):
+    if isinstance(entry, Intent | Done | Failed | Rejected | Waiting):
         yield entry.slot
-    if not isinstance(entry, Birth | Opened):
-        yield from (bought.slot for bought in entry.entries)
+    yield from (bought.slot for bought in getattr(entry, "entries", ()))
 
 
 def _strings(run_id: str, key: str, flat: Sequence[object]) -> dict[str, str]:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 
 from agentcheckpoint.core.models import LedgerEntry
 from agentcheckpoint.errors import RunNotFound, StoreUnavailable
-from agentcheckpoint.store.claim import Busy, busy
 from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply
 from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.holder import Holder
 from agentcheckpoint.store.keys import RunKeys, is_token
+from agentcheckpoint.store.leases import Busy, busy
 from agentcheckpoint.store.loading import parse_head, refuse_newer
 from agentcheckpoint.store.patience import Patience
 from agentcheckpoint.store.reading import Address
@@ -22,11 +22,12 @@ def renew(fence: Fence) -> Protocol[None]:
     keys, token = fence.keys, fence.token
     lease: Command = ("SET", keys.lease(token), fence.holder, "PX", fence.ttl_ms)
     try:
-        replies = yield Packet((("MULTI",), lease, ("GET", keys.head), ("EXEC",)))
+        replies = yield Packet((("MULTI",), lease, ("GET", keys.cancel), ("GET", keys.head), ("EXEC",)))
     except (NotSent, Lost):
         return
     outcome = replies[-1]
     if isinstance(outcome, list) and isinstance(outcome[-1], bytes):
+        fence.hear(outcome[-2])
         head = parse_head(fence.run_id, keys.head, outcome[-1])
         if head not in fence.issued:
             fence.heir = head
@@ -142,7 +143,7 @@ def _delete(address: Address, stamp: bytes, released: Callable[[Holder], bool], 
         who = None if held is None else busy(address.run_id, lease, held, ttl, released)
         if who is not None:
             return who
-    names = (keys.head, keys.tokens, keys.waste, *_names(keys, left))
+    names = (keys.head, keys.tokens, *keys.beside, *_names(keys, left))
     commands: tuple[Command, ...] = (("MULTI",), ("SET", keys.tomb, stamp), ("DEL", *names), ("EXEC",))
     replies = yield Packet(commands, held=True, patience=patience)
     if isinstance(replies[-1], Refusal):

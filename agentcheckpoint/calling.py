@@ -1,0 +1,190 @@
+"""The call of an agent: the stored output of its run, or the run; its stored arguments; a run handed to others."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+from agentcheckpoint.attempt import Attempt
+from agentcheckpoint.core.codec import ResultType
+from agentcheckpoint.core.lifecycle import about, since_restart
+from agentcheckpoint.core.models import About, Closed, Inputs, Opened
+from agentcheckpoint.errors import RunBusy, RunExists, RunMisuse, RunNotFound, StepMismatch
+from agentcheckpoint.explain import input_mismatch, placed
+from agentcheckpoint.options import RunOptions
+from agentcheckpoint.results import revive
+from agentcheckpoint.runs import Opener, open_run_for
+from agentcheckpoint.store.connect import Connectable, connect
+from agentcheckpoint.store.effects import Protocol
+from agentcheckpoint.store.index import list_run
+from agentcheckpoint.store.loading import Loaded
+from agentcheckpoint.store.reading import read_results, snapshot
+from agentcheckpoint.store.store import Store
+from agentcheckpoint.taking import make_run
+
+POLL = 0.5
+"""Seconds between two looks at a run that another worker is at."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentCall:
+    """A call of an agent, with all that is known before it runs; the options name the agent and its inputs."""
+
+    run_id: str | None
+    function: Callable[[], Any]
+    returns: Any
+    type: ResultType[Any]
+    store: Connectable
+    options: RunOptions
+
+    def opener(self, store: Store) -> Opener:
+        """The run, ready to be entered; it does not wait."""
+        return open_run_for(self.run_id, store, replace(self.options, wait=0.0))
+
+    def output(self, data: bytes) -> Any:
+        """The recorded output, in type."""
+        with placed(str(self.run_id)):
+            return self.type.decode(data)
+
+    def recorded(self) -> Protocol[bytes | None]:
+        """The output of the run, if it is completed and has one that answers this call.
+
+        Raises:
+            StepMismatch: what is recorded answers another call.
+        """
+        if self.run_id is None or self.options.on_existing in ("never", "fresh"):
+            return None
+        try:
+            return (yield from self._read(Attempt(None, self.run_id, self.options)))
+        except RunNotFound:  # if it was deleted, opening it will say so
+            return None
+
+    def _read(self, attempt: Attempt) -> Protocol[bytes | None]:
+        loaded = yield from snapshot(attempt.fence)
+        started, closed = _deciding(loaded)
+        if started is None or started.inputs is None or not self.is_answered_by(started.agent, started.inputs):
+            return None
+        if closed is None or closed.output is None:
+            return None
+        found = yield from read_results(attempt.fence, loaded.token, (closed.id,))
+        return revive(attempt.chain, found[closed.id], closed.output, attempt.where("", closed.id))
+
+    def is_answered_by(self, agent: str | None, inputs: Inputs) -> bool:
+        """Whether a run that was started so answers this call. Raises ``StepMismatch`` if that is to be said."""
+        own, policy = self.options.inputs, self.options.on_mismatch
+        assert own is not None
+        same = agent == self.options.agent and inputs.digest == own.digest
+        if same or policy != "error":
+            return same or policy == "reuse"
+        if agent == self.options.agent:
+            raise input_mismatch(str(self.run_id), str(agent), inputs, own)
+        raise _anothers(str(self.run_id), agent, str(self.options.agent))
+
+
+def _anothers(run_id: str, theirs: str | None, mine: str) -> StepMismatch:
+    return StepMismatch(
+        f"run {run_id!r}: it was started by agent {theirs!r}, and is called as a run of agent {mine!r}. A run "
+        f"belongs to one agent: use another id; or, if the function was renamed, @ac.agent(name={theirs!r}).",
+        run_id=run_id,
+    )
+
+
+def _deciding(loaded: Loaded) -> tuple[About | Opened | None, Closed | None]:
+    """How the run was started, and how it was completed; ``None``: it is not, or not by an agent."""
+    started: About | Opened | None = None
+    opened = by = ended = None
+    for entry in since_restart(loaded.entries):
+        if isinstance(entry, About | Opened) and started is None and entry.inputs is not None:
+            started = entry  # the first says what the run is about
+        if isinstance(entry, Opened):
+            opened = entry
+        elif isinstance(entry, Closed):
+            ended, by = entry, opened
+    # A step committed since the last end makes the run's state something else than completed.
+    if ended is None or by is None or by.inputs is None or loaded.meta["state"] != "completed":
+        return started, None
+    return by, ended
+
+
+def stored_input(run_id: str, agent: str, options: RunOptions) -> Protocol[bytes]:
+    """The arguments that are stored for a run of this agent.
+
+    Raises:
+        RunNotFound, RunMisuse (there are none), StepMismatch (it is another agent's), StoreError.
+    """
+    attempt = Attempt(None, run_id, options)
+    loaded = yield from snapshot(attempt.fence)
+    begun = about(since_restart(loaded.entries))
+    if begun is None or begun.input is None:
+        raise RunMisuse(
+            f"run {run_id!r}: its arguments are not stored, so that only its caller can go on with it. Call "
+            "agent.run(id, ...) with them; or start it by agent.submit(id, ...), which says what cannot be stored.",
+            run_id=run_id,
+        )
+    if begun.agent != agent:
+        raise _anothers(run_id, begun.agent, agent)
+    found = yield from read_results(attempt.fence, loaded.token, (begun.id,))
+    return revive(attempt.chain, found[begun.id], begun.input, attempt.where("", begun.id))
+
+
+def submit_call(call: AgentCall, store: Store) -> bool:
+    """Makes the run of a call, and lists it as due. Raises what ``Agent.submit`` raises."""
+    attempt = Attempt(store, str(call.run_id), call.options)
+    made = store.run(make_run(attempt))
+    if not made:
+        if call.options.on_existing == "never":
+            raise RunExists(
+                f"run {attempt.run_id!r} exists already, and on_existing='never' was asked for. Nothing was changed.",
+                run_id=attempt.run_id,
+            )
+        loaded = store.run(snapshot(attempt.fence))
+        started, _ = _deciding(loaded)
+        if started is not None and started.inputs is not None:
+            call.is_answered_by(started.agent, started.inputs)
+        if loaded.meta["state"] != "waiting" or loaded.meta["attempt"] != "0":
+            return False
+    now = int(time.time() * 1000)  # whoever made it may have died before he could list it
+    store.run(list_run(attempt.namespace, attempt.run_id, now, now))
+    return made
+
+
+def answer(call: AgentCall) -> Any:
+    """The run of the call: begun, gone on with, or its stored output. Waits for another worker as the options say."""
+    store = connect(call.store)
+    deadline = time.monotonic() + call.options.wait
+    while True:
+        data = store.run(call.recorded())
+        if data is not None:
+            return call.output(data)
+        with ExitStack() as stack:
+            try:
+                run = stack.enter_context(call.opener(store))
+            except RunBusy:
+                if time.monotonic() >= deadline:
+                    raise
+            else:
+                return run.finish(call.function(), returns=call.returns)
+        time.sleep(POLL)
+
+
+async def answer_async(call: AgentCall) -> Any:
+    """The same on an event loop."""
+    store = connect(call.store)
+    deadline = time.monotonic() + call.options.wait
+    while True:
+        data = await store.run_async(call.recorded())
+        if data is not None:
+            return call.output(data)
+        async with AsyncExitStack() as stack:
+            try:
+                run = await stack.enter_async_context(call.opener(store))
+            except RunBusy:
+                if time.monotonic() >= deadline:
+                    raise
+            else:
+                return run.finish(await call.function(), returns=call.returns)
+        await asyncio.sleep(POLL)

@@ -1,0 +1,137 @@
+"""How an attempt begins and ends in the store: the claim, what is loaded by it, and the last commit."""
+
+from __future__ import annotations
+
+import time
+
+from agentcheckpoint.attempt import Attempt, new_id, new_token
+from agentcheckpoint.core import ledger
+from agentcheckpoint.core.codec import Where
+from agentcheckpoint.core.journal import Journal
+from agentcheckpoint.core.lifecycle import about, since_restart
+from agentcheckpoint.core.models import Birth, Closed, Done, Opened, Payload
+from agentcheckpoint.current import released_here
+from agentcheckpoint.errors import AgentCheckpointWarning, RunCancelled
+from agentcheckpoint.explain import busy_error, warn, wrong_totals
+from agentcheckpoint.results import Results
+from agentcheckpoint.store.claim import Cancelled, Opening, Taken, open_run
+from agentcheckpoint.store.commit import Change
+from agentcheckpoint.store.effects import Pause, Protocol
+from agentcheckpoint.store.holder import Holder, this_process
+from agentcheckpoint.store.loading import Loaded
+from agentcheckpoint.store.making import create_run
+from agentcheckpoint.store.upkeep import set_totals, sweep
+
+
+def take_run(attempt: Attempt, wait: float, *, counted: bool = True) -> Protocol[None]:
+    """Claims the run and loads it, waiting up to ``wait`` seconds for a worker that is alive.
+
+    Args:
+        attempt: which run.
+        wait: seconds.
+        counted: whether it is an attempt of the run; else the run is only changed from outside.
+
+    Raises:
+        RunBusy: that worker is still at it.
+        RunCancelled: somebody has asked for the run's end.
+        Exception: what ``store.claim.open_run`` raises.
+    """
+    holder = this_process(attempt.instance)
+    attempt.fence.holder = holder.model_dump_json().encode()
+    opening = _opening(attempt, holder, counted=counted)
+    deadline = time.monotonic() + wait
+    while not isinstance(outcome := (yield from open_run(attempt.fence, new_token, opening)), Taken):
+        if isinstance(outcome, Cancelled):
+            raise cancelled_error(attempt.run_id, outcome.why)
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise busy_error(attempt.run_id, outcome.holder, outcome.ttl)
+        yield Pause(min(0.2, left), idle=True)
+    _take_over(attempt, outcome.loaded)
+    yield from _mend_totals(attempt, outcome.loaded)
+
+
+def make_run(attempt: Attempt) -> Protocol[bool]:
+    """Makes the run without beginning it; ``False``: there is one of that id. Raises what ``create_run`` raises."""
+    birth, data = _birth(attempt)
+    return (yield from create_run(attempt.fence, new_token, birth, data))
+
+
+def end_attempt(attempt: Attempt, closed: Closed, output: bytes | None = None) -> Protocol[None]:
+    """Notes how the attempt ended, stores the output, and gives the lease back."""
+    with attempt.lease_lock:
+        attempt.open = False
+    fields = {"state": closed.state, "due": "" if closed.due is None else str(closed.due)}
+    yield from attempt.store_change(Change(closed, output, fields=fields, release=True))
+    if attempt.fence.doubtful:
+        yield from sweep(attempt.fence)
+
+
+def cancelled_error(run_id: str, why: str) -> RunCancelled:
+    """The error for the opening of a run that was cancelled."""
+    return RunCancelled(
+        f"run {run_id!r} was cancelled{f': {why}' if why else ''}. Nothing was run. What it has recorded is kept: "
+        f"ac.retry({run_id!r}) lets it go on, on_existing='fresh' begins it anew.",
+        run_id=run_id,
+    )
+
+
+def _birth(attempt: Attempt) -> tuple[Birth, bytes | None]:
+    options = attempt.options
+    entry_id, payload, data = new_id(), None, options.input
+    if data is not None:
+        data = attempt.chain.encode(data, Where(attempt.namespace, attempt.run_id, "", entry_id))
+        payload = Payload(size=len(data), codec=attempt.chain.name)
+    birth = Birth(
+        id=entry_id,
+        at=int(time.time() * 1000),
+        namespace=attempt.namespace,
+        run=attempt.run_id,
+        agent=options.agent,
+        inputs=options.inputs,
+        input=payload,
+        metadata=dict(options.metadata) if options.metadata else None,
+        conversation=options.conversation,
+    )
+    return birth, data
+
+
+def _opening(attempt: Attempt, holder: Holder, *, counted: bool) -> Opening:
+    options = attempt.options
+    worker, stamp = f"pid {holder.pid} on {holder.host}", int(time.time() * 1000)
+    birth, data = _birth(attempt)
+
+    def entry(number: int) -> Opened:
+        return Opened(
+            id=new_id(),
+            at=stamp,
+            attempt=number,
+            worker=worker,
+            agent=options.agent,
+            inputs=options.inputs,
+            tags=options.tags or None,
+        )
+
+    return Opening(birth, released_here, entry if counted else None, data, options.on_existing)
+
+
+def _take_over(attempt: Attempt, loaded: Loaded) -> None:
+    attempt.clock = (loaded.now_ms, time.monotonic())
+    current = since_restart(loaded.entries)
+    begun = about(current)
+    attempt.birth = begun.id if begun is not None else ""
+    attempt.journal = Journal(current)
+    attempt.state = loaded.meta["state"]
+    attempt.number = int(loaded.meta["attempt"])
+    attempt.money = ledger.fold_entries(ledger.logged_money(loaded.entries))
+    attempt.waste = {entry.id: entry for entry in loaded.waste}
+    attempt.results = Results(attempt.fence, [e for e in current if isinstance(e, Done)])
+    attempt.open = True
+
+
+def _mend_totals(attempt: Attempt, loaded: Loaded) -> Protocol[None]:
+    sums = ledger.totals(attempt.money.values())
+    stored = {name: loaded.meta.get(name, "0") for name in sums}
+    if stored != {name: str(amount) for name, amount in sums.items()}:
+        warn(wrong_totals(attempt.run_id, stored, sums), AgentCheckpointWarning)
+        yield from set_totals(attempt.fence, sums)
