@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from agentcheckpoint.openai.calls import reject as reject
     from agentcheckpoint.openai.client import wrap as wrap
     from agentcheckpoint.options import Step as Step
+    from agentcheckpoint.retry.conditions import stop_after_cost as stop_after_cost
+    from agentcheckpoint.retry.conditions import stop_if_no_progress as stop_if_no_progress
     from agentcheckpoint.runs import Run as Run
     from agentcheckpoint.runs import run as run
     from agentcheckpoint.settling import Settlement as Settlement
@@ -108,6 +110,7 @@ _HOME = {
     ),
     "openai.calls": ("name", "reject"),
     "openai.client": ("wrap",),
+    "retry.conditions": ("stop_after_cost", "stop_if_no_progress"),
     "runs": ("Run", "run"),
     "options": ("Step",),
     "settling": ("Settlement", "settle", "settle_billed"),

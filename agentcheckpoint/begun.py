@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from contextvars import Token
 from typing import Any
 
@@ -9,12 +10,12 @@ from agentcheckpoint import current
 from agentcheckpoint.attempt import Attempt
 from agentcheckpoint.core.codec import UNANNOTATED, result_type
 from agentcheckpoint.core.fingerprint import function_inputs
-from agentcheckpoint.core.journal import Scope
 from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.explain import placed
-from agentcheckpoint.flow import Course, Flow, Raised, Returned
+from agentcheckpoint.flow import Course, Flow, Raised
 from agentcheckpoint.options import Step
-from agentcheckpoint.steps import Plan, decide, keep, note_failure, replay, scope_in
+from agentcheckpoint.steps import Plan, decide, replay, scope_in
+from agentcheckpoint.trying import examine, keep, note_failure
 
 _NOTHING = object()
 
@@ -40,6 +41,13 @@ class Begun:
             raise RunMisuse(
                 f"run {attempt.run_id!r}, step {step.name!r}: run.begin cannot know when what it costs is paid. Make "
                 "the paid call a step with cost=, inside; or book it with run.charge(name, amount).",
+                run_id=attempt.run_id,
+                step=step.name,
+            )
+        if step.retry is not None:
+            raise RunMisuse(
+                f"run {attempt.run_id!r}, step {step.name!r}: the body of a `with` cannot be run again, so run.begin "
+                "takes no retry=. Make it a function: run.step(ac.Step(name, retry=...), function).",
                 run_id=attempt.run_id,
                 step=step.name,
             )
@@ -80,7 +88,7 @@ class Begun:
         self._entered = True
         scope = scope_in(attempt)
         call = attempt.journal.call(scope, step.name, step.key, function_inputs(_nothing, (), {}))
-        self._plan = Plan(attempt, step, "step", scope, call, "begin", self._type, _nothing)
+        self._plan = Plan(attempt, step, "step", scope, call, "begin", self._type, functools.partial(_nothing))
         return self._plan
 
     def note(self, error: BaseException) -> None:
@@ -97,7 +105,7 @@ class Begun:
     def go_inside(self) -> None:
         """Steps called in the body are this step's children."""
         self._began = self.attempt.now_ms()
-        self._inside = current.enter(self.attempt, Scope(self.plan().slot))
+        self._inside = current.enter(self.attempt, self.plan().inside())
 
     def go_outside(self) -> int:
         """Leaves the step's position; returns how long the body took, milliseconds."""
@@ -139,7 +147,7 @@ def save_flow(begun: Begun, value: object) -> Flow[object]:
             step=plan.slot,
             value=value,
         )
-    kept = yield from keep(plan, Returned(value), begun.ms(), ())
+    kept = yield from keep(plan, examine(plan, value, begun.ms(), ()))
     if isinstance(kept, Raised):
         begun.note(kept.error)
         return kept

@@ -10,6 +10,7 @@ from agentcheckpoint.attempt import Attempt, new_id
 from agentcheckpoint.core.ledger import answer_money, money
 from agentcheckpoint.core.lifecycle import due_after, state_after
 from agentcheckpoint.core.models import Closed, Payload
+from agentcheckpoint.core.progress import NOT_OPENED, Progress, leave, spent_at_most
 from agentcheckpoint.errors import CommitUnknown, RunDeleted, RunMisuse, UnmetStepsWarning
 from agentcheckpoint.explain import failure, warn
 from agentcheckpoint.flow import Course, Flow, Perform, Raised
@@ -34,6 +35,7 @@ def open_attempt(attempt: Attempt, wait: float) -> Flow[None]:
     except BaseException as exc:
         if attempt.open and not isinstance(exc, GeneratorExit):  # interrupted when it was ours already
             yield from close_attempt(attempt, exc, None)
+        _leave_progress(attempt, exc)
         _withdraw(attempt)
         raise
     return None
@@ -71,19 +73,30 @@ def close_attempt(attempt: Attempt, error: BaseException | None, output: bytes |
                 attempt.check()
             return None
         trouble = yield from _end_streams(attempt)
+        if trouble is not None:
+            _leave_progress(attempt, trouble)
         yield from _close(attempt, trouble if error is None else error, output)
         return (
             Raised(trouble) if trouble is not None and (error is None or not isinstance(trouble, Exception)) else None
         )
     except Exception as exc:
         if error is None:
+            _leave_progress(attempt, exc)
             raise
         error.add_note(f"agentcheckpoint could not store that run {attempt.run_id!r} ended so: {exc}")
         return None
     finally:
+        if error is not None:
+            _leave_progress(attempt, error)
         with nullcontext() if forked else attempt.lease_lock:  # a fork may have copied it locked
             attempt.open = False
         _withdraw(attempt)
+
+
+def _leave_progress(attempt: Attempt, error: BaseException) -> None:
+    """Whoever opens the run again on his own may ask how far it has come."""
+    spent = spent_at_most(attempt.money, attempt.waste)
+    leave(error, Progress(spent, attempt.journal.tries.gained()) if attempt.number else NOT_OPENED)
 
 
 def _end_streams(attempt: Attempt) -> Course[BaseException | None]:

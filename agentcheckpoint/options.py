@@ -18,6 +18,7 @@ from agentcheckpoint.errors import RunMisuse
 if TYPE_CHECKING:
     from agentcheckpoint.core.models import Inputs, Usage
     from agentcheckpoint.core.pricing import Price
+    from agentcheckpoint.retry.policy import Retry
 
 OnMismatch: TypeAlias = Literal["error", "rerun", "reuse"]
 """What to do when a recorded step is called with other inputs: raise, run it again (and pay), or take the record."""
@@ -49,10 +50,13 @@ class Step:
             then paid for: its intent is stored before it is made.
         max_cost: what a call costs at most, in dollars: its bound under a budget.
         max_tokens: the same in tokens.
+        retry: when and how long a failed try is followed by another: any policy of tenacity's, such as
+            ``Retrying(stop=stop_after_attempt(5), wait=wait_random_exponential(max=60))``. Another process goes on
+            with it where this one ends.
 
     Raises:
         InvalidName: the name or key cannot be used.
-        RunMisuse: there is no such policy, or ``accept``, ``usage`` or ``cost`` is async.
+        RunMisuse: it is no policy, or ``accept``, ``usage`` or ``cost`` is async.
         TypeError, ValueError: an amount is a float, or none.
     """
 
@@ -69,6 +73,7 @@ class Step:
     cost: Dollars | Callable[[Any], Dollars] | None = None
     max_cost: Dollars | None = None
     max_tokens: int | None = None
+    retry: Retry | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", ids.check_name(self.name))  # in normal form: two spellings are one step
@@ -80,6 +85,10 @@ class Step:
             raise RunMisuse(
                 f"step {self.name!r}: accept=, usage= and cost= are called without await: they cannot be async."
             )
+        if self.retry is not None:
+            from agentcheckpoint.retry.policy import Policy  # tenacity is loaded where somebody uses it
+
+            Policy(self.retry)
         for what, amount in (("cost", self.cost), ("max_cost", self.max_cost)):
             if amount is not None and not callable(amount):
                 dollars(amount, f"Step({what}=...)")
@@ -138,6 +147,14 @@ def check_seconds(option: str, value: object, least: float, most: float) -> None
         return
     allowed = f"{least:g} or more" if math.isinf(most) else f"{least:g} to {most:,}"
     raise RunMisuse(f"{option}={value!r}: it is a number, {allowed} seconds.")
+
+
+def check_blocking(step: Step, what: str) -> None:
+    """Raises ``RunMisuse`` if a blocking call of this step would have to await something of its policy."""
+    if step.retry is not None:
+        from agentcheckpoint.retry.policy import Policy, check_colour
+
+        check_colour(Policy(step.retry), what)
 
 
 def as_step(step: str | Step) -> Step:

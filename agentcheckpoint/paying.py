@@ -132,6 +132,7 @@ def intend(site: Site, entry: LedgerEntry, ask: Ask, known: Sequence[LedgerEntry
                 entries=(unsent,),
             )
             yield Perform(attempt.commit(Change(failed), site.call))
+            attempt.journal.failed(failed)
             raise error
 
 

@@ -24,7 +24,7 @@ from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.face import RunBase, recorded_now, recorded_random, recorded_uuid
 from agentcheckpoint.flow import ASYNC_IN_BLOCKING, run_flow, run_flow_async
 from agentcheckpoint.opening import close_attempt, open_attempt, refuse_reuse
-from agentcheckpoint.options import LEASE, OnMismatch, RunOptions, Step, all_budgets, as_step
+from agentcheckpoint.options import LEASE, OnMismatch, RunOptions, Step, all_budgets, as_step, check_blocking
 from agentcheckpoint.steps import plan_step, step_flow
 from agentcheckpoint.store.connect import Connectable, connect, switched_off
 
@@ -108,6 +108,7 @@ class Run(RunBase):
             )
         if self._attempt.store is None:
             return fn(*args, **kwargs)
+        check_blocking(step, f"run {self.id!r}, step {step.name!r}")
         return run_flow(self._attempt.store, step_flow(plan_step(self._attempt, step, kind, fn, args, kwargs)))
 
 

@@ -29,8 +29,23 @@ FLOORS = (
     ("errors",),
     ("core",),
     ("store",),
-    ("attempt", "current", "explain", "flow", "options", "reserving", "results"),
-    ("aio", "begun", "charging", "face", "opening", "paying", "renewal", "runs", "steps", "stopping", "taking"),
+    ("attempt", "current", "explain", "flow", "options", "reserving", "results", "retry"),
+    (
+        "again",
+        "aio",
+        "begun",
+        "charging",
+        "face",
+        "opening",
+        "paying",
+        "renewal",
+        "retrying",
+        "runs",
+        "steps",
+        "stopping",
+        "taking",
+        "trying",
+    ),
 )
 """Each may import what lies on its own floor and below; what is not named lies on top."""
 
@@ -43,8 +58,9 @@ ONLY_IN = {
     "genai_prices": ("core.published",),
     "typer": ("cli",),
     "rich": ("cli", "demo"),
+    "tenacity": ("retry",),
 }
-NOWHERE = ["tenacity", "pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle", "yaml", "requests", "httpx"]
+NOWHERE = ["pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle", "yaml", "requests", "httpx"]
 IMPURE = ["asyncio", "os", "pathlib", "random", "secrets", "signal", "socket", "ssl", "subprocess", "tempfile", "time"]
 """What core may not import: clocks, randomness, I/O. ``pathlib.PurePath`` is a name for data."""
 LAZY = {"", "store.server_binary"}

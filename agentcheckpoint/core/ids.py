@@ -24,6 +24,7 @@ _RESERVED = re.compile(r"[/#\[\]]")
 
 _STEP = r"[^\x00-\x1f\x7f-\x9f/#\[\]]+(#([2-9]|[1-9][0-9]{1,8})|\[([^\x00-\x1f\x7f-\x9f\]]|\]\])+\])?"
 _SLOT = re.compile(f"{_STEP}(/{_STEP})*")
+_EACH_STEP = re.compile(f"(?:^|/){_STEP}")
 _WHICH = re.compile(r"#[0-9]+|\[([^\]]|\]\])+\]")
 """What tells a slot from others of its name: an ordinal, or a key, which may hold anything."""
 
@@ -210,6 +211,12 @@ def is_slot(text: str) -> bool:
 def is_inside(slot: str, slots: Container[str]) -> bool:
     """Whether a slot lies inside one of these, at any depth."""
     return any(slot[:i] in slots for i, char in enumerate(slot) if char == "/")
+
+
+def enclosing(slot: str) -> list[str]:
+    """The slots of the steps that this one lies inside of, the outermost first."""
+    ends = [step.end() for step in _EACH_STEP.finditer(slot)]
+    return [slot[:end] for end in ends[:-1]]
 
 
 def split_slot(slot: str) -> tuple[str, int]:

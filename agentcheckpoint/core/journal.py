@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 
 from agentcheckpoint.core import ids
 from agentcheckpoint.core.handles import Handles
-from agentcheckpoint.core.models import Done, Inputs, LogEntry, Rejected
+from agentcheckpoint.core.models import Done, Failed, Inputs, LogEntry, Rejected
+from agentcheckpoint.core.tries import Tries
 
 
 @dataclass(eq=False, slots=True)
@@ -26,6 +27,8 @@ class Scope:
     groups: dict[str, _Group] = field(default_factory=dict["str", "_Group"])
     encloses: bool = False
     """A step was called in it."""
+    retried: bool = False
+    """The step, or one that it lies inside of, is tried again by a policy of its own."""
 
 
 @dataclass(eq=False, slots=True)
@@ -89,6 +92,8 @@ class Journal:
         self.records: dict[str, Done] = {}
         self.handles = Handles()
         """The answers that were paid for, perhaps, and can be fetched by their ids."""
+        self.tries = Tries()
+        """The tries that failed."""
         self._ordinals: dict[str, dict[int, Done]] = defaultdict(dict)
         self._met: set[str] = set()
         self._keyed: dict[str, Call] = {}
@@ -96,6 +101,7 @@ class Journal:
         self._lock = threading.RLock()
         for entry in entries:
             self.handles.tell(entry)
+            self.tries.tell(entry)
             if isinstance(entry, Done):
                 self._put(entry)
             elif isinstance(entry, Rejected):
@@ -178,7 +184,13 @@ class Journal:
         """The call's checkpoint is stored, and answers it."""
         with self._lock:
             self._put(done)
+            self.tries.tell(done)
             self.replayed(call)
+
+    def failed(self, entry: Failed) -> None:
+        """A try of a step is stored as failed."""
+        with self._lock:
+            self.tries.tell(entry)
 
     def replayed(self, call: Call) -> None:
         """The call was answered from its record."""

@@ -233,6 +233,9 @@ class Failed(Logged):
     kind: StepKind = "step"
     error: Failure
     ms: Natural = 0
+    next_at: Natural | None = None
+    """When the step's policy tries it again, milliseconds since the epoch on the store's clock; ``None``: it does not,
+    or there is none."""
     entries: tuple[LedgerEntry, ...] = ()
 
 
