@@ -6,11 +6,13 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from agentcheckpoint.core import ids, ledger
 from agentcheckpoint.core.codec import Chain, Where
 from agentcheckpoint.core.journal import Call, Journal, Scope
 from agentcheckpoint.core.models import Done, Intent, LedgerEntry, Located
+from agentcheckpoint.core.tries import Series
 from agentcheckpoint.errors import (
     AgentCheckpointError,
     AgentCheckpointWarning,
@@ -34,6 +36,9 @@ from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.keys import RunKeys
 from agentcheckpoint.store.store import Store
 from agentcheckpoint.store.upkeep import book_waste
+
+if TYPE_CHECKING:
+    from agentcheckpoint.retry.policy import Decision, Trial
 
 after_commit: list[Callable[[Attempt, Change], None]] = []
 """Called after each commit that was applied: crash points of tests and of the demo hang here."""
@@ -88,6 +93,13 @@ class Attempt:
         """The model calls' answers that were handed out, by the provider's ids: they may be rejected."""
         self.is_listed = False
         """It is known to stand in the list of runs."""
+        self.series = Series()
+        """The attempts before this one that failed, and count for the run's policy."""
+        self.failed_before = 0
+        """How many of them this process knows of, should the store not have taken their ends."""
+        self.trial: Trial | None = None
+        self.decision: Decision | None = None
+        """What the run's policy has made of the error that the attempt was left by."""
         self.birth = ""
         """The id of the log entry with which the run was begun, or begun afresh."""
         self.results = Results(self.fence, ())

@@ -130,6 +130,7 @@ def agent(
     returns: Any = UNANNOTATED,
     budget: Budget | Sequence[Budget] = (),
     tags: Iterable[str] = (),
+    retry: Retry | None = None,
 ) -> AgentDecorator: ...
 def agent(fn: Any = None, /, **options: Any) -> Any:
     """Makes each call of a function, async or not, a run: ``research(q)``, or named, ``research.run("r-42", q)``.
@@ -141,6 +142,10 @@ def agent(fn: Any = None, /, **options: Any) -> Any:
         returns: the type of the output, when the function's annotation does not say it.
         budget: the ceiling, or ceilings, on what a run of it pays; see ``Budget``.
         tags: what ``ac.costs`` counts the money of its runs under.
+        retry: when a failed attempt is followed by another: any policy of tenacity's, such as
+            ``Retrying(stop=stop_after_attempt(5), wait=wait_random_exponential(max=60))``. Its count and its waits are
+            stored with the run: another process goes on with them. The last error is raised unchanged, and the run is
+            ``failed``.
 
     Raises:
         RunMisuse: it is a generator, its output cannot be stored, or there is no such policy.
@@ -158,6 +163,7 @@ def _agent(
     returns: Any = UNANNOTATED,
     budget: Budget | Sequence[Budget] = (),
     tags: Iterable[str] = (),
+    retry: Retry | None = None,
 ) -> Agent[Any, Any]:
-    options = RunOptions(on_mismatch=on_mismatch, budgets=all_budgets(budget), tags=check_tags(tags))
+    options = RunOptions(on_mismatch=on_mismatch, budgets=all_budgets(budget), tags=check_tags(tags), retry=retry)
     return Agent(fn, name, returns, options)

@@ -9,7 +9,7 @@ from agentcheckpoint import current
 from agentcheckpoint.attempt import Attempt, new_id
 from agentcheckpoint.core.ledger import answer_money, money
 from agentcheckpoint.core.lifecycle import due_after, state_after
-from agentcheckpoint.core.models import Closed, Payload
+from agentcheckpoint.core.models import Closed, Payload, RunState
 from agentcheckpoint.core.progress import NOT_OPENED, Progress, leave, spent_at_most
 from agentcheckpoint.errors import CommitUnknown, RunDeleted, RunMisuse, UnmetStepsWarning
 from agentcheckpoint.explain import failure, warn
@@ -32,6 +32,10 @@ def open_attempt(attempt: Attempt, wait: float) -> Flow[None]:
         watch_sigterm()
         yield Perform(_list(attempt))
         keep_alive(attempt)
+        if attempt.options.retry is not None:
+            from agentcheckpoint.retrying import before_flow
+
+            yield from before_flow(attempt)
     except BaseException as exc:
         if attempt.open and not isinstance(exc, GeneratorExit):  # interrupted when it was ours already
             yield from close_attempt(attempt, exc, None)
@@ -71,11 +75,14 @@ def close_attempt(attempt: Attempt, error: BaseException | None, output: bytes |
         if forked or attempt.fence.heir is not None or isinstance(attempt.broken, RunDeleted | CommitUnknown):
             if error is None:  # nothing is written of this end: the caller must not think so
                 attempt.check()
+            yield from _judge(attempt, error)
             return None
         trouble = yield from _end_streams(attempt)
         if trouble is not None:
             _leave_progress(attempt, trouble)
-        yield from _close(attempt, trouble if error is None else error, output)
+        ended_by = trouble if error is None else error
+        yield from _judge(attempt, ended_by)
+        yield from _close(attempt, ended_by, output)
         return (
             Raised(trouble) if trouble is not None and (error is None or not isinstance(trouble, Exception)) else None
         )
@@ -91,6 +98,22 @@ def close_attempt(attempt: Attempt, error: BaseException | None, output: bytes |
         with nullcontext() if forked else attempt.lease_lock:  # a fork may have copied it locked
             attempt.open = False
         _withdraw(attempt)
+
+
+def _judge(attempt: Attempt, error: BaseException | None) -> Course[None]:
+    if attempt.options.retry is not None:
+        from agentcheckpoint.retrying import judge_end  # tenacity is loaded where somebody uses it
+
+        attempt.decision = yield from judge_end(attempt, error)
+
+
+def _end_of(attempt: Attempt, error: BaseException | None) -> tuple[RunState, int | None]:
+    """The state that the run is left in, and when it goes on by itself, milliseconds."""
+    state, now = state_after(error, cancelled=bool(attempt.fence.cancelled)), attempt.now_ms()
+    if state != "retryable" or attempt.decision is None:
+        return state, due_after(error, state, now)
+    wait = attempt.decision.wait
+    return ("failed", None) if wait is None else (state, now + int(wait * 1000))
 
 
 def _leave_progress(attempt: Attempt, error: BaseException) -> None:
@@ -114,16 +137,16 @@ def _end_streams(attempt: Attempt) -> Course[BaseException | None]:
 
 
 def _close(attempt: Attempt, error: BaseException | None, data: bytes | None) -> Course[None]:
-    entry_id, state = new_id(), state_after(error, cancelled=bool(attempt.fence.cancelled))
+    entry_id, (state, due) = new_id(), _end_of(attempt, error)
     stored = None if data is None or error is not None else attempt.chain.encode(data, attempt.where("", entry_id))
     report = attempt.cost()
     closed = Closed(
         id=entry_id,
         at=attempt.now_ms(),
         state=state,
-        error=failure(error) if error is not None and state in ("retryable", "cancelled") else None,
+        error=failure(error) if error is not None and state in ("retryable", "failed", "cancelled") else None,
         output=None if stored is None else Payload(size=len(stored), codec=attempt.chain.name),
-        due=due_after(error, state, attempt.now_ms()),
+        due=due,
         saved=report.saved,
         replayed=report.replayed,
         saved_unpriced=report.saved_unpriced,

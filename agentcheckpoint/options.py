@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, get_args
 
 from agentcheckpoint.core import ids
 from agentcheckpoint.core.amounts import Dollars, dollars
@@ -107,6 +107,8 @@ class RunOptions:
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, str] | None = None
     conversation: str | None = None
+    retry: Retry | None = None
+    """When a failed attempt is followed by another: of an agent, or of ``ac.attempts``."""
     agent: str | None = None
     """The decorated agent that is called, and its call: the fingerprint, and the arguments as they are stored."""
     inputs: Inputs | None = None
@@ -124,6 +126,31 @@ class RunOptions:
             object.__setattr__(self, "metadata", ids.check_metadata(self.metadata))
         if self.conversation is not None:
             ids.check_conversation(self.conversation)
+        if self.retry is not None:
+            from agentcheckpoint.retry.policy import Policy  # tenacity is loaded where somebody uses it
+
+            Policy(self.retry)
+
+
+class RunKeywords(TypedDict, total=False):
+    """The keywords of ``ac.run`` that say how a run is opened."""
+
+    namespace: str
+    wait: float
+    on_existing: OnExisting
+    on_mismatch: OnMismatch
+    lease: float
+    budget: Budget | Sequence[Budget]
+    tags: Iterable[str]
+    metadata: Mapping[str, str] | None
+    conversation: str | None
+
+
+def run_options(keywords: RunKeywords) -> RunOptions:
+    """How a run is opened, by what ``ac.run`` was told. Raises ``RunMisuse``, ``InvalidName``."""
+    told: dict[str, Any] = dict(keywords)
+    budgets = all_budgets(told.pop("budget", ()))
+    return RunOptions(**{**told, "budgets": budgets, "tags": ids.check_tags(told.get("tags", ()))})
 
 
 def all_budgets(budget: Budget | Sequence[Budget]) -> tuple[Budget, ...]:

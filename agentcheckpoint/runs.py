@@ -24,7 +24,16 @@ from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.face import RunBase, recorded_now, recorded_random, recorded_uuid
 from agentcheckpoint.flow import ASYNC_IN_BLOCKING, run_flow, run_flow_async
 from agentcheckpoint.opening import close_attempt, open_attempt, refuse_reuse
-from agentcheckpoint.options import LEASE, OnMismatch, RunOptions, Step, all_budgets, as_step, check_blocking
+from agentcheckpoint.options import (
+    LEASE,
+    OnMismatch,
+    RunKeywords,
+    RunOptions,
+    Step,
+    as_step,
+    check_blocking,
+    run_options,
+)
 from agentcheckpoint.steps import plan_step, step_flow
 from agentcheckpoint.store.connect import Connectable, connect, switched_off
 
@@ -147,9 +156,9 @@ class SyncBegun(Generic[T]):
 class Opener:
     """What ``ac.run(...)`` returns: ``with`` gives a ``Run``, ``async with`` an ``AsyncRun``."""
 
-    def __init__(self, attempt: Attempt) -> None:
+    def __init__(self, attempt: Attempt, wait: float) -> None:
         self._attempt = attempt
-        self._wait = attempt.options.wait
+        self._wait = wait
         self._entered = False
         self._token: Token[Any] | None = None
         self._face: RunBase = RunBase(attempt)
@@ -246,21 +255,26 @@ def run(
         RunBusy, RunCancelled, RunDeleted, CheckpointsLost, CheckpointCorrupt, SchemaTooNew, StoreRefused,
             StoreUnavailable: when it is entered.
     """
-    options = RunOptions(
+    keywords = RunKeywords(
         namespace=namespace,
         wait=wait,
         on_existing=on_existing,
         on_mismatch=on_mismatch,
         lease=lease,
-        budgets=all_budgets(budget),
-        tags=ids.check_tags(tags),
+        budget=budget,
+        tags=tags,
         metadata=metadata,
         conversation=conversation,
     )
-    return open_run_for(id, store, options)
+    return open_run_for(id, store, run_options(keywords))
 
 
 def open_run_for(id: str | None, store: Connectable, options: RunOptions) -> Opener:
     """``run``, with its options together."""
-    run_id = ids.check_run_id(id) if id is not None else f"run-{uuid.uuid4().hex[:12]}"
-    return Opener(Attempt(None if switched_off() else connect(store), run_id, options))
+    run_id = ids.check_run_id(id) if id is not None else new_run_id()
+    return Opener(Attempt(None if switched_off() else connect(store), run_id, options), options.wait)
+
+
+def new_run_id() -> str:
+    """A name for a run that was given none."""
+    return f"run-{uuid.uuid4().hex[:12]}"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from agentcheckpoint.core import ids
-from agentcheckpoint.core.models import Closed, Done, Failed, LogEntry, Opened, Rejected
+from agentcheckpoint.core.lifecycle import ENDED, since_restart
+from agentcheckpoint.core.models import Closed, Done, Failed, LogEntry, Opened, Rejected, Revived
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The tries of one step that failed since it last had a result. Times are milliseconds on the store's clock.
+    """The tries of one step that failed since it last had a result; or the attempts of a run.
+
+    Times are milliseconds on the store's clock.
 
     Attributes:
         failed: how many.
@@ -31,6 +35,34 @@ class Series:
     def rest(self, now: int) -> int:
         """Milliseconds until the next try: never more than was decided, should the clock have gone back."""
         return 0 if self.next_at is None else max(0, min(self.next_at - now, self.next_at - self.last))
+
+
+def run_series(entries: Iterable[LogEntry]) -> Series:
+    """The attempts of the run that failed since it last came to an end, or was let go on by somebody.
+
+    One that was interrupted, waits, or whose worker died is none of them.
+    """
+    series, began = Series(), 0
+    for entry in entries:
+        if isinstance(entry, Opened):
+            began = entry.at
+        elif isinstance(entry, Revived) or (isinstance(entry, Closed) and entry.state in ENDED):
+            series = Series()
+        elif isinstance(entry, Closed) and entry.state == "retryable":
+            series = replace(
+                series,
+                failed=series.failed + 1,
+                began=series.began if series.failed else began,
+                last=entry.at,
+                next_at=entry.due,
+                idle=series.idle + (max(0, entry.due - entry.at) if entry.due is not None else 0),
+            )
+    return series
+
+
+def rest_of(state: str, entries: Iterable[LogEntry], now_ms: int) -> float:
+    """Seconds until the next attempt of a run is due by its policy, whichever process has decided that."""
+    return run_series(since_restart(entries)).rest(now_ms) / 1000 if state == "retryable" else 0.0
 
 
 class Tries:

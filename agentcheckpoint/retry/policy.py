@@ -57,6 +57,7 @@ class Over:
 
     why: str
     stopped: bool = False
+    wait: None = None
 
 
 Decision: TypeAlias = Again | Over
