@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agentcheckpoint.aio import AsyncRun as AsyncRun
-    from agentcheckpoint.attempts import Attempts as Attempts
-    from agentcheckpoint.attempts import attempts as attempts
+    from agentcheckpoint.series import Attempts as Attempts
+    from agentcheckpoint.series import attempts as attempts
     from agentcheckpoint.core.budget import Budget as Budget
     from agentcheckpoint.core.budget import Exceeded as Exceeded
     from agentcheckpoint.core.ledger import CostReport as CostReport
@@ -75,7 +75,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "aio": ("AsyncRun",),
-    "attempts": ("Attempts", "attempts"),
+    "series": ("Attempts", "attempts"),
     "core.budget": ("Budget", "Exceeded"),
     "core.ledger": ("CostReport",),
     "core.models": ("LedgerEntry", "Usage"),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
 
-from agentcheckpoint.attempts import answer, answer_async
+from agentcheckpoint.series import answer, answer_async
 from agentcheckpoint.calling import AgentCall, stored_input, submit_call
 from agentcheckpoint.core.arguments import decode_arguments, encode_arguments
 from agentcheckpoint.core.budget import Budget

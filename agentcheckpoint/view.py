@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agentcheckpoint.core import ids
 from agentcheckpoint.core.ledger import CostReport, fold_entries, logged_money, report
+from agentcheckpoint.core.lifecycle import about, since_restart
 from agentcheckpoint.core.models import Closed, LedgerEntry, LogEntry, Opened
 from agentcheckpoint.current import released_here
 from agentcheckpoint.errors import RunNotFound
@@ -30,6 +32,8 @@ class RunView:
 
     Attributes:
         id, namespace: which run.
+        agent: whose run it is; ``None``: it was opened by ``ac.run``.
+        metadata, conversation: what was noted when it was begun.
         state: running, retryable, waiting, interrupted, completed, failed or cancelled. A run whose worker died stays
             running until it is opened again.
         attempt: the number of the last attempt.
@@ -42,6 +46,9 @@ class RunView:
 
     id: str
     namespace: str
+    agent: str | None
+    metadata: Mapping[str, str]
+    conversation: str | None
     state: str
     attempt: int
     cost: CostReport
@@ -114,10 +121,15 @@ def address_of(run_id: str, namespace: str) -> Address:
 
 def _view(address: Address, loaded: Loaded) -> RunView:
     folded = fold_entries(logged_money(loaded.entries), loaded.waste)
+    current = since_restart(loaded.entries)
+    begun = about(current)
     ends = [entry for entry in loaded.entries if isinstance(entry, Closed)]
     return RunView(
         id=address.run_id,
         namespace=address.namespace,
+        agent=begun.agent if begun is not None else None,
+        metadata=(begun.metadata if begun is not None else None) or {},
+        conversation=begun.conversation if begun is not None else None,
         state=loaded.meta["state"],
         attempt=int(loaded.meta["attempt"]),
         cost=report(
@@ -126,7 +138,7 @@ def _view(address: Address, loaded: Loaded) -> RunView:
             replayed=sum(end.replayed for end in ends),
             saved_unpriced=sum(end.saved_unpriced for end in ends),
         ),
-        steps=tuple(step_rows(loaded.entries)),
+        steps=tuple(step_rows(current)),
         opened=tuple(entry for entry in loaded.entries if isinstance(entry, Opened)),
         entries=loaded.entries,
         ledger=tuple(folded.values()),
