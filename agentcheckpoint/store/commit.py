@@ -60,6 +60,7 @@ class Change:
     """Give the lease back instead of renewing it."""
 
 
+@dataclass(frozen=True, slots=True)
 class Committed:
     """The change is stored, and was applied once."""
 
