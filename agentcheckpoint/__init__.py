@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agentcheckpoint.aio import AsyncRun as AsyncRun
-    from agentcheckpoint.series import Attempts as Attempts
-    from agentcheckpoint.series import attempts as attempts
     from agentcheckpoint.core.budget import Budget as Budget
     from agentcheckpoint.core.budget import Exceeded as Exceeded
     from agentcheckpoint.core.ledger import CostReport as CostReport
@@ -66,6 +64,8 @@ if TYPE_CHECKING:
     from agentcheckpoint.retry.conditions import stop_if_no_progress as stop_if_no_progress
     from agentcheckpoint.runs import Run as Run
     from agentcheckpoint.runs import run as run
+    from agentcheckpoint.series import Attempts as Attempts
+    from agentcheckpoint.series import attempts as attempts
     from agentcheckpoint.settling import Settlement as Settlement
     from agentcheckpoint.settling import settle as settle
     from agentcheckpoint.settling import settle_billed as settle_billed

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
 
-from agentcheckpoint.series import answer, answer_async
 from agentcheckpoint.calling import AgentCall, stored_input, submit_call
 from agentcheckpoint.core.arguments import decode_arguments, encode_arguments
 from agentcheckpoint.core.budget import Budget
@@ -22,6 +21,7 @@ from agentcheckpoint.explain import placed
 from agentcheckpoint.options import RunOptions, all_budgets
 from agentcheckpoint.recipe import check_function, default_name, is_async, mark_async
 from agentcheckpoint.runs import new_run_id
+from agentcheckpoint.series import answer, answer_async
 from agentcheckpoint.store.connect import Connectable, connect, switched_off
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agentcheckpoint.core import ids
+from agentcheckpoint.core.attempt_rows import AttemptRow, attempt_rows
 from agentcheckpoint.core.ledger import CostReport, fold_entries, logged_money, report
 from agentcheckpoint.core.lifecycle import about, since_restart
-from agentcheckpoint.core.models import Closed, LedgerEntry, LogEntry, Opened
+from agentcheckpoint.core.models import Closed, LedgerEntry, LogEntry
 from agentcheckpoint.current import released_here
 from agentcheckpoint.errors import RunNotFound
 from agentcheckpoint.explain import busy_error
@@ -39,7 +40,7 @@ class RunView:
         attempt: the number of the last attempt.
         cost: what was spent by all attempts, and what the attempts that ended saved by replaying.
         steps: one row per step, in the order in which they first ran.
-        opened: the attempts, as their workers began them.
+        attempts: one row per attempt of the run: who made it, how it ended, what it gained and what it cost.
         entries: the whole log, in its order.
         ledger: each attempt to buy an answer, once, with what became of it.
     """
@@ -53,7 +54,7 @@ class RunView:
     attempt: int
     cost: CostReport
     steps: tuple[StepRow, ...]
-    opened: tuple[Opened, ...]
+    attempts: tuple[AttemptRow, ...]
     entries: tuple[LogEntry, ...]
     ledger: tuple[LedgerEntry, ...]
 
@@ -139,7 +140,7 @@ def _view(address: Address, loaded: Loaded) -> RunView:
             saved_unpriced=sum(end.saved_unpriced for end in ends),
         ),
         steps=tuple(step_rows(current)),
-        opened=tuple(entry for entry in loaded.entries if isinstance(entry, Opened)),
+        attempts=tuple(attempt_rows(loaded.entries, folded)),
         entries=loaded.entries,
         ledger=tuple(folded.values()),
     )

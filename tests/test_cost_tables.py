@@ -102,8 +102,8 @@ def test_agents_are_told_apart_and_their_tags_are_kept() -> None:
 
     write.using(store=url).run("w", "x")
     some_runs(url)
-    assert [opened.tags for opened in ac.get("w", store=url).opened] == [("team-b",)]
-    assert [opened.agent for opened in ac.get("w", store=url).opened] == ["writer"]
+    assert [row.tags for row in ac.get("w", store=url).attempts] == [("team-b",)]
+    assert [row.agent for row in ac.get("w", store=url).attempts] == ["writer"]
     with ac.run("w", store=url) as run:  # by its id alone: the run is the agent's all the same
         run.llm(paid("draft"), str, "x")
     billion = 10**9
