@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agentcheckpoint.core.models import LedgerEntry as LedgerEntry
     from agentcheckpoint.core.models import Usage as Usage
     from agentcheckpoint.core.pricing import Price as Price
+    from agentcheckpoint.core.retention import RunSize as RunSize
     from agentcheckpoint.costing import CostTable as CostTable
     from agentcheckpoint.costing import costs as costs
     from agentcheckpoint.costing import export_ledger as export_ledger
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
     from agentcheckpoint.openai.calls import reject as reject
     from agentcheckpoint.openai.client import wrap as wrap
     from agentcheckpoint.options import Step as Step
+    from agentcheckpoint.retention import Pruned as Pruned
+    from agentcheckpoint.retention import prune as prune
     from agentcheckpoint.runs import Run as Run
     from agentcheckpoint.runs import run as run
     from agentcheckpoint.settling import Settlement as Settlement
@@ -75,6 +78,7 @@ _HOME = {
     "core.ledger": ("CostReport",),
     "core.models": ("LedgerEntry", "Usage"),
     "core.pricing": ("Price",),
+    "core.retention": ("RunSize",),
     "costing": ("CostTable", "costs", "export_ledger"),
     "decorators": ("agent", "step", "tool"),
     "errors": (
@@ -108,6 +112,7 @@ _HOME = {
     ),
     "openai.calls": ("name", "reject"),
     "openai.client": ("wrap",),
+    "retention": ("Pruned", "prune"),
     "runs": ("Run", "run"),
     "options": ("Step",),
     "settling": ("Settlement", "settle", "settle_billed"),

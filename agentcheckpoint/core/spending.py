@@ -31,6 +31,7 @@ class Spent:
         tags: those of the run's attempt in which it was made.
         attempt: the number of that attempt; ``None``: unknown.
         entry: what the ledger says of it.
+        is_deleted: the run was deleted, and its ledger kept.
     """
 
     run: str
@@ -38,6 +39,7 @@ class Spent:
     tags: tuple[str, ...]
     attempt: int | None
     entry: LedgerEntry
+    is_deleted: bool = False
 
     @property
     def at(self) -> int:
@@ -153,6 +155,7 @@ def attempt_record(spent: Spent | None) -> dict[str, Any]:
         "agent": None if spent is None else spent.agent,
         "tags": [] if spent is None else list(spent.tags),
         "attempt": None if spent is None else spent.attempt,
+        "is_deleted": spent is not None and spent.is_deleted,
         "at": iso_time(entry.at),
         **said,
         "cost_usd": usd(entry.cost),

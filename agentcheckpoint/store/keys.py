@@ -7,6 +7,7 @@ worker whose token is no longer current writes into names that nothing points to
     ac:{tag}:tokens          list     every token that was issued
     ac:{tag}:waste           hash     attempt id -> ledger entry of a worker that was fenced off
     ac:{tag}:tomb            string   the run was deleted
+    ac:{tag}:kept            hash     attempt id -> what is kept of a deleted run; field "@" says whose it is
     ac:{tag}:<token>:log     list     what happened, in order; its first entry is the birth mark
     ac:{tag}:<token>:results hash     entry id -> result bytes; field "@" is the birth mark
     ac:{tag}:<token>:meta    hash     state and totals; field "@" is the birth mark
@@ -19,6 +20,7 @@ A shared budget has a hash tag of its own, and one key for each window.
 A list of runs lies in a slot of its own: a hint for whoever looks, and no part of any run.
 
     ac:{runs-<namespace>}:opened  sorted set  run id -> when it was last opened, milliseconds on the server's clock
+    ac:{runs-<namespace>}:kept    sorted set  the same of deleted runs whose ledgers are kept -> when they were deleted
 """
 
 from __future__ import annotations
@@ -52,6 +54,11 @@ def index_key(namespace: str) -> str:
     return f"ac:{{runs-{namespace}}}:opened"
 
 
+def kept_index_key(namespace: str) -> str:
+    """The name of the list of a namespace's deleted runs whose ledgers are kept."""
+    return f"ac:{{runs-{namespace}}}:kept"
+
+
 @dataclass(frozen=True, slots=True)
 class RunKeys:
     """The names of one run's keys."""
@@ -73,6 +80,15 @@ class RunKeys:
     @property
     def tomb(self) -> str:
         return f"ac:{{{self.tag}}}:tomb"
+
+    @property
+    def kept(self) -> str:
+        return f"ac:{{{self.tag}}}:kept"
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """What a deletion takes away beside the tokens' keys. Tombstone and kept ledger outlive the run."""
+        return self.head, self.tokens, self.waste
 
     def log(self, token: str) -> str:
         return f"ac:{{{self.tag}}}:{token}:log"

@@ -28,7 +28,7 @@ def opened(mine: Fence | None = None) -> Hand:
 
 
 def deleting() -> Hand:
-    return Hand(delete_run(fence(), 7, lambda holder: True))
+    return Hand(delete_run(fence(), "7", lambda holder: True))
 
 
 # -- claims -----------------------------------------------------------------------------------------------------------
