@@ -155,11 +155,11 @@ def attempt_record(spent: Spent | None) -> dict[str, Any]:
         "agent": None if spent is None else spent.agent,
         "tags": [] if spent is None else list(spent.tags),
         "attempt": None if spent is None else spent.attempt,
-        "is_deleted": spent is not None and spent.is_deleted,
         "at": iso_time(entry.at),
         **said,
         "cost_usd": usd(entry.cost),
         "bound_usd": usd(entry.bound),
         **{kind: None if usage is None else usage[kind] for kind in TOKENS},
         "hosted_tools": None if entry.usage is None else entry.usage.hosted_tools,
+        "is_deleted": spent is not None and spent.is_deleted,
     }
