@@ -105,7 +105,8 @@ class Survey:
         """What whoever reads the result should know."""
         more = [f"not counted: {self.unread - MOST_NOTES} more runs"] if self.unread > MOST_NOTES else []
         anew = [f"{self.repriced} attempts are priced anew; what is recorded stays as it is"] if self.repriced else []
-        gone = [f"{self.deleted} runs are deleted; their ledgers were kept, and count"] if self.deleted else []
+        which = "1 run is" if self.deleted == 1 else f"{self.deleted} runs are"
+        gone = [f"{which} deleted; what was kept of the ledger counts"] if self.deleted else []
         return (*self._notes, *more, *gone, *anew)
 
 

@@ -110,7 +110,7 @@ def test_what_it_cost_counts_as_before_by_every_key(go: Callable[[str], None]) -
     for by, table in before.items():
         after = ac.costs(by=by, store=url)
         assert (after.rows, after.total) == (table.rows, table.total), by
-        assert after.notes == ("1 runs are deleted; their ledgers were kept, and count",)
+        assert after.notes == ("1 run is deleted; what was kept of the ledger counts",)
     kept = {line["id"]: line for line in exported(url)}
     assert [line["is_deleted"] for line in kept.values()].count(True) == 3
     for line in lines:
