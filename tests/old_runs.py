@@ -81,7 +81,7 @@ def stored(url: str, run_id: str) -> dict[str, Any]:
 
 
 def at_the_deletion(patch: pytest.MonkeyPatch, act: Callable[[], None], *, watching: bool = True) -> None:
-    """Acts once, right before the transaction of a deletion is sent. Without ``watching`` no WATCH reaches the server."""
+    """Acts once, right before the transaction of a deletion is sent. Without ``watching`` no WATCH is sent."""
     exchange, waiting = Wire.exchange, [act]
 
     def exchanged(wire: Wire, commands: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, get_args
 import pytest
 from faults.servers import Server
 from memory_runs import fresh
-from old_runs import ask, at_the_deletion, buy, keys_of, old_run, paid, put_back, stored
+from old_runs import ask, at_the_deletion, keys_of, old_run, paid, put_back, stored
 from servers import REAL
 
 import agentcheckpoint as ac
@@ -41,7 +41,7 @@ def die(prompt: str) -> str:
 
 
 def full_run(url: str, run_id: str = "r") -> None:
-    """Two attempts of a run: paid, wasted, refused and unresolved, replayed and saved, and a secret wherever it goes."""
+    """Two attempts of a run: paid, wasted, and unresolved, replayed and saved, and a secret wherever it goes."""
     with pytest.raises(KeyboardInterrupt), ac.run(run_id, store=url, tags=("first", "both")) as run:
         run.step(ac.Step("fetch", key=SECRET), tell, SECRET)
         run.llm(paid("think", SECRET), tell, SECRET)
