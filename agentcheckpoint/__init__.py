@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agentcheckpoint.core.models import LedgerEntry as LedgerEntry
     from agentcheckpoint.core.models import Usage as Usage
     from agentcheckpoint.core.pricing import Price as Price
+    from agentcheckpoint.core.retention import RunSize as RunSize
     from agentcheckpoint.costing import CostTable as CostTable
     from agentcheckpoint.costing import costs as costs
     from agentcheckpoint.costing import export_ledger as export_ledger
@@ -60,6 +61,8 @@ if TYPE_CHECKING:
     from agentcheckpoint.openai.calls import reject as reject
     from agentcheckpoint.openai.client import wrap as wrap
     from agentcheckpoint.options import Step as Step
+    from agentcheckpoint.retention import Pruned as Pruned
+    from agentcheckpoint.retention import prune as prune
     from agentcheckpoint.retry.conditions import stop_after_cost as stop_after_cost
     from agentcheckpoint.retry.conditions import stop_if_no_progress as stop_if_no_progress
     from agentcheckpoint.runs import Run as Run
@@ -82,6 +85,7 @@ _HOME = {
     "core.ledger": ("CostReport",),
     "core.models": ("LedgerEntry", "Usage"),
     "core.pricing": ("Price",),
+    "core.retention": ("RunSize",),
     "costing": ("CostTable", "costs", "export_ledger"),
     "decorators": ("agent", "step", "tool"),
     "errors": (
@@ -118,6 +122,7 @@ _HOME = {
     "openai.calls": ("name", "reject"),
     "openai.client": ("wrap",),
     "retry.conditions": ("stop_after_cost", "stop_if_no_progress"),
+    "retention": ("Pruned", "prune"),
     "runs": ("Run", "run"),
     "options": ("Step",),
     "settling": ("Settlement", "settle", "settle_billed"),

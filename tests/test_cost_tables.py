@@ -171,7 +171,7 @@ def test_a_run_is_read_while_a_worker_is_at_it_and_nothing_of_it_is_written(monk
         with packets(monkeypatch) as sent:
             assert ac.costs(store=url).total.paid == 10**9
         run.llm(paid("more"), str, 1)
-    assert len(sent) == 3, "the list, the head, the run"
+    assert len(sent) == 4, "the list, the head, the run, the list of kept ledgers"
 
 
 @pytest.mark.parametrize("binary", REAL)

@@ -279,6 +279,12 @@ def views() -> None:
     assert_type(view.ledger, tuple[ac.LedgerEntry, ...])
     assert_type(ac.connect("memory://"), ac.Store)
     ac.delete("r", store=ac.connect())
+    assert_type(view.size, ac.RunSize)
+    ac.delete("r", keep_ledger=True)
+    done = ac.prune(completed=datetime.timedelta(days=7), failed=None, store="memory://", limit=3)
+    assert_type(done, ac.Pruned)
+    assert_type(done.bytes, int)
+    ac.prune(completed=7)  # type: ignore[arg-type]
     view.id = "x"  # type: ignore[misc]
 
 

@@ -14,6 +14,7 @@ import typer
 from agentcheckpoint import errors
 from agentcheckpoint.cli.cost import cost
 from agentcheckpoint.cli.demo import demo
+from agentcheckpoint.cli.prune import prune
 from agentcheckpoint.cli.server import server
 
 _CODES: tuple[tuple[type[errors.AgentCheckpointError], int], ...] = (
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.command()(cost)
 app.command()(demo)
+app.command()(prune)
 app.add_typer(server, name="server")
 
 

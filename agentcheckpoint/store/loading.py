@@ -26,6 +26,7 @@ from agentcheckpoint.core.models import (
     RunState,
     Waiting,
 )
+from agentcheckpoint.core.retention import RunSize, size_of
 from agentcheckpoint.errors import CheckpointCorrupt, CheckpointsLost, SchemaTooNew, StoreError
 from agentcheckpoint.store.effects import Command, Refusal, Reply
 from agentcheckpoint.store.keys import BIRTH, RunKeys, is_token
@@ -52,6 +53,7 @@ class Loaded:
     results: int
     now_ms: int
     """The server's clock, milliseconds since the epoch."""
+    size: RunSize
 
     @property
     def ids(self) -> set[str]:
@@ -97,7 +99,13 @@ def parse_load(keys: RunKeys, namespace: str, run_id: str, token: str, replies: 
         raise _lost(run_id, f"{keys.log(token)} names {stored} of the {results - 1} results that are stored")
     pairs = _strings(run_id, keys.waste, waste)
     wasted = tuple(_parse_waste(run_id, keys.waste, entry_id, line) for entry_id, line in pairs.items())
-    return Loaded(token, entries, fields, wasted, results, int(time[0]) * 1000 + int(time[1]) // 1000)
+    size = size_of(entries, log=lines, beside=waste)
+    return Loaded(token, entries, fields, wasted, results, ms_of(time), size)
+
+
+def ms_of(time: Sequence[bytes]) -> int:
+    """Milliseconds since the epoch, from the reply to ``TIME``."""
+    return int(time[0]) * 1000 + int(time[1]) // 1000
 
 
 def parse_meta(run_id: str, key: str, values: Sequence[bytes | None]) -> dict[str, str]:

@@ -181,7 +181,7 @@ class Workers(Courses):
     def begin_to_delete(self, worker: int, rare: int, stamp: int) -> None:
         me = self.workers[worker]
         if rare == 3 and not self._under_way(me, "delete"):
-            self.start("delete", me, upkeep.delete_run(me.fence, stamp, released_here))
+            self.start("delete", me, upkeep.delete_run(me.fence, str(stamp), released_here))
 
     # -- what they may conclude -----------------------------------------------------------------------------------
 

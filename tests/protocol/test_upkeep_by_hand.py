@@ -14,9 +14,10 @@ from agentcheckpoint.store.claim import Busy, Taken, open_run
 from agentcheckpoint.store.effects import Lost, NotSent, Refusal
 from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.keys import RunKeys
+from agentcheckpoint.store.loading import Loaded
 from agentcheckpoint.store.patience import PAUSES, TIMEOUTS
 from agentcheckpoint.store.reading import read_results, snapshot
-from agentcheckpoint.store.upkeep import book_waste, delete_run, renew, sweep
+from agentcheckpoint.store.upkeep import book_waste, delete_run, forget_ledger, renew, sweep
 
 LOADING = Refusal("LOADING", "Redis is loading the dataset in memory")
 WRONGTYPE = Refusal("WRONGTYPE", "Operation against a key holding the wrong kind of value")
@@ -28,7 +29,7 @@ def opened(mine: Fence | None = None) -> Hand:
 
 
 def deleting() -> Hand:
-    return Hand(delete_run(fence(), 7, lambda holder: True))
+    return Hand(delete_run(fence(), "7", lambda holder: True))
 
 
 # -- claims -----------------------------------------------------------------------------------------------------------
@@ -171,6 +172,35 @@ def test_a_deletion_that_is_refused_is_named(refusal: Refusal, error: type[Excep
 def test_a_deletion_with_a_lease_that_cannot_be_read_is_busy() -> None:
     hand = deleting().reply([b"1.a"], b"OK", b"1.a", None).reply(b"OK", b"not JSON", 9_000, b"1")
     assert hand.outcome == Busy(None, 9.0)
+
+
+def test_a_deletion_that_is_decided_reads_the_run_apart_from_its_watch_and_asks_again_if_that_broke() -> None:
+    asked: list[Loaded] = []
+
+    def decide(loaded: Loaded) -> None:
+        asked.append(loaded)
+
+    hand = Hand(delete_run(fence(), "7", lambda holder: True, decide))
+    for _ in range(2):
+        assert hand.commands[1] == ("WATCH", "ac:{tag}:head", "ac:{tag}:waste")
+        hand.reply([b"1.a"], b"OK", b"1.a", None).reply(b"OK", None, -2, b"1")
+        assert hand.words[:2] == ["MULTI", "LRANGE"] and not hand.effect.held, "its EXEC would end the watch"
+        hand.executed(*a_load("1.a"))
+        hand.reply(b"OK", b"QUEUED", b"QUEUED", None)
+    assert len(asked) == 2
+
+
+def test_a_deletion_that_is_decided_takes_no_run_that_moved_for_what_it_read() -> None:
+    hand = Hand(delete_run(fence(), "7", lambda holder: True, lambda loaded: pytest.fail("it has moved")))
+    hand.reply([b"1.a"], b"OK", b"1.a", None).reply(b"OK", None, -2, b"1").executed(*a_load("2.heir"))
+    assert hand.words == ["LRANGE", "WATCH", "GET", "GET"]
+
+
+def test_a_kept_ledger_is_deleted_under_a_watch_and_never_beside_a_head() -> None:
+    assert Hand(forget_ledger(fence())).reply(b"OK", 1, 1).outcome is False
+    hand = Hand(forget_ledger(fence())).reply(b"OK", 0, 1)
+    assert hand.words == ["MULTI", "DEL", "EXEC"] and hand.effect.held
+    assert hand.throw(Lost("cut")).reply(b"OK", 0, 0).outcome is True, "only its reply was lost"
 
 
 @pytest.mark.parametrize("trouble", [LOADING, Lost("cut"), NotSent("refused")], ids=str)
