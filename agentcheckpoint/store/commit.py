@@ -91,8 +91,7 @@ def commit_commands(fence: Fence, token: str, change: Change, line: str) -> tupl
     keys = fence.keys
     commands: list[Command] = [("MULTI",), ("RPUSH", keys.log(token), line)]
     if change.result is not None:
-        commands.append(("HSET", keys.results(token), change.entry.id, change.result))
-        commands.append(("HLEN", keys.results(token)))
+        commands += [("HSET", r := keys.results(token), change.entry.id, change.result), ("HLEN", r)]
     for name, delta in change.totals.items():
         commands.append(("HINCRBY", keys.meta(token), name, delta))
     if change.fields:
