@@ -132,7 +132,7 @@ class StepMismatch(AgentCheckpointError):
 
 
 class StepRejected(AgentCheckpointError):
-    """The step's ``accept=`` refused its answer: it is booked as wasted, and the step will run again."""
+    """The step's ``accept=`` or policy refused its answer: it is booked as wasted, and the step will run again."""
 
 
 class ResultNotStorable(AgentCheckpointError):

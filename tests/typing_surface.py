@@ -17,6 +17,7 @@ from typing import assert_type
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionFunctionToolParam
 from openai.types.responses import FunctionToolParam
+from tenacity import AsyncRetrying, Retrying, retry, stop_after_attempt
 
 import agentcheckpoint as ac
 
@@ -53,9 +54,13 @@ class Box:
     def tool_bare(self, name: str, *, limit: int = 1) -> int:
         return len(name) * limit
 
-    @ac.tool(name="tool")
+    @ac.tool(name="tool", retry=AsyncRetrying(stop=stop_after_attempt(3)))
     async def tool_async(self, name: str) -> int:
         return len(name)
+
+
+@retry(stop=ac.stop_after_cost("0.5") | stop_after_attempt(3))
+def retried() -> None: ...
 
 
 # -- run.step -------------------------------------------------------------------------------------------------------
@@ -72,6 +77,9 @@ def blocking(box: Box) -> None:
         assert_type(run.llm(ac.Step("plan", model="m"), make_plan, "q"), Plan)
         assert_type(run.step(ac.Step("plan", cost="0.01"), make_plan, "q"), Plan)
         assert_type(run.step(ac.Step("plan", cost=lambda plan: "0.01", max_cost=1), make_plan, "q"), Plan)
+        assert_type(run.step(ac.Step("plan", retry=Retrying(stop=ac.stop_if_no_progress())), make_plan, "q"), Plan)
+        assert_type(run.step(ac.Step("plan", retry=retried), make_plan, "q"), Plan)
+        ac.Step("plan", retry=stop_after_attempt(3))  # type: ignore[arg-type]
         run.charge("gpu", "0.02")
         run.charge(ac.Step("gpu", key="k"), 1)
         assert_type(run.finish(Plan([])), Plan)
@@ -140,7 +148,7 @@ def step_bare(question: str, *, depth: int = 1) -> Plan:
     return make_plan(question, depth=depth)
 
 
-@ac.step(name="other", key=lambda question: question, ignore=("depth",), on_mismatch="rerun")
+@ac.step(name="other", key=lambda question: question, ignore=("depth",), on_mismatch="rerun", retry=Retrying())
 def step_named(question: str, *, depth: int = 1) -> Plan:
     return make_plan(question, depth=depth)
 

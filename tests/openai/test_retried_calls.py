@@ -13,6 +13,7 @@ from openai import AsyncOpenAI, OpenAI
 from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_fixed
 
 import agentcheckpoint as ac
+from agentcheckpoint.core.models import Failed
 from agentcheckpoint.testing.accounts import settle
 from agentcheckpoint.testing.brain import Answer, scripted
 from agentcheckpoint.testing.provider import Provider
@@ -55,6 +56,8 @@ def test_three_tries_are_three_posts_and_three_entries(url: str, colour: str, de
             asyncio.run(main())
         assert len(provider.requests) == 3
         assert bills(url) == ["unresolved", "unresolved", "paid"]
+        tries = [entry.slot for entry in ac.get("r", store=url).entries if isinstance(entry, Failed)]
+        assert tries.count("s") == 2, "each of them is a try of the step, and none the SDK's own"
         assert settle(provider.journal, ac.get("r", store=url).ledger).problems == ()
 
 
