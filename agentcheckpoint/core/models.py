@@ -14,6 +14,8 @@ SCHEMA = 1
 
 StepKind: TypeAlias = Literal["step", "tool", "llm"]
 RunState: TypeAlias = Literal["running", "retryable", "waiting", "interrupted", "completed", "failed", "cancelled"]
+Decision: TypeAlias = Literal["rerun", "skip", "happened", "did not happen"]
+"""What was made of a call that was in doubt: called again, not called again, or what its ``verify=`` found."""
 Bill: TypeAlias = Literal["paid", "wasted", "unresolved", "not_billed"]
 """What became of an attempt's money: *unresolved* may have been billed; nobody knows yet."""
 
@@ -150,9 +152,23 @@ class Opened(Logged):
 
 
 class Intent(Logged):
-    """A paid call is about to be made: what it is, and what became of the attempts before it."""
+    """A call that is paid for, or must not happen twice, is about to be made; and what became of those before it."""
 
     k: Literal["intent"] = "intent"
+    slot: str
+    inputs: Inputs | None = None
+    """What it is made with, if it must not happen twice."""
+    overlap: bool | None = None
+    """A sibling of the same name was open at the same time."""
+    decided: Decision | None = None
+    """The call before it was in doubt, and this was decided."""
+    entries: tuple[LedgerEntry, ...] = ()
+
+
+class Withdrawn(Logged):
+    """The call that was intended was not made after all: an interrupt came first."""
+
+    k: Literal["withdrawn"] = "withdrawn"
     slot: str
     entries: tuple[LedgerEntry, ...] = ()
 
@@ -186,6 +202,8 @@ class Done(Logged):
     function: str | None = None
     overlap: bool = False
     """A sibling of the same name was open at the same time."""
+    decided: Decision | None = None
+    """The call was in doubt, and this was decided."""
     ms: Natural = 0
     entries: tuple[LedgerEntry, ...] = ()
 
@@ -197,6 +215,8 @@ class Failed(Logged):
     slot: str
     kind: StepKind = "step"
     error: Failure
+    in_doubt: bool | None = None
+    """It must not happen twice, and nobody knows whether it has happened."""
     ms: Natural = 0
     entries: tuple[LedgerEntry, ...] = ()
 
@@ -228,5 +248,6 @@ class Closed(Logged):
 
 
 LogEntry: TypeAlias = Annotated[
-    Birth | Opened | Intent | Located | Settled | Done | Failed | Rejected | Closed, Field(discriminator="k")
+    Birth | Opened | Intent | Withdrawn | Located | Settled | Done | Failed | Rejected | Closed,
+    Field(discriminator="k")
 ]

@@ -23,6 +23,7 @@ from agentcheckpoint.core.models import (
     Opened,
     Rejected,
     RunState,
+    Withdrawn,
 )
 from agentcheckpoint.errors import CheckpointCorrupt, CheckpointsLost, SchemaTooNew, StoreError
 from agentcheckpoint.store.effects import Command, Refusal, Reply
@@ -247,7 +248,7 @@ def _check_log(run_id: str, key: str, entries: Sequence[LogEntry]) -> None:
 
 
 def _slots(entry: LogEntry) -> Iterator[str]:
-    if isinstance(entry, Intent | Done | Failed | Rejected):
+    if isinstance(entry, Intent | Withdrawn | Done | Failed | Rejected):
         yield entry.slot
     if not isinstance(entry, Birth | Opened):
         yield from (bought.slot for bought in entry.entries)
