@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from agentcheckpoint import explain
 from agentcheckpoint.core import ids, ledger
 from agentcheckpoint.core.budget import Budget
 from agentcheckpoint.core.codec import Chain, Where
@@ -21,10 +22,8 @@ from agentcheckpoint.errors import (
     CommitUnknown,
     LeaseLost,
     RunDeleted,
-    RunMisuse,
     StoreError,
 )
-from agentcheckpoint.explain import busy_error, rolled_back, step_mismatch, unbooked_waste, warn, wrong_totals
 from agentcheckpoint.flow import Course
 from agentcheckpoint.options import OnMismatch
 from agentcheckpoint.reserving import Reservations
@@ -89,7 +88,9 @@ class Attempt:
         self.fence.ttl_ms = int(lease * 1000)
         self.chain = Chain(())
         self.root = Scope()
-        self.number, self.state, self.open = 0, "", False
+        self.number, self.state, self.open, self.birth = 0, "", False, ""
+        self.deadline: float | None = None
+        """When its time is up, on the monotonic clock."""
         self.leaving = False
         """Its ``with`` is being left: streams that are still open are ended."""
         self.broken: AgentCheckpointError | None = None
@@ -97,8 +98,7 @@ class Attempt:
         self.lease_lock = threading.Lock()
         """Held while the lease is renewed, so that no renewal comes after its release."""
         self.journal = Journal(())
-        self.money: dict[str, LedgerEntry] = {}
-        self.waste: dict[str, LedgerEntry] = {}
+        self.money, self.waste = dict[str, LedgerEntry](), dict[str, LedgerEntry]()
         self.reservations = Reservations(budgets, namespace, run_id)
         self.replayed: list[Done] = []
         self.before_next_call: list[Callable[[], Course[None]]] = []
@@ -123,17 +123,18 @@ class Attempt:
         return Where(self.namespace, self.run_id, slot, entry_id)
 
     def check(self) -> None:
-        """Raises if a step cannot be called: closed, forked, or lost to another worker."""
+        """Raises if a step cannot be called: closed, forked, lost to another worker, or its time is up."""
         if not self.open:
-            raise RunMisuse(
-                f"run {self.run_id!r} is not open: call its steps inside `with ac.run(...)`.", run_id=self.run_id
-            )
+            raise explain.not_open(self.run_id)
         if self.broken is not None:
-            raise type(self.broken)(
-                f"run {self.run_id!r}: no more steps can be called in this attempt, after this: {self.broken}",
-                run_id=self.run_id,
-            )
+            raise explain.nothing_more(self.run_id, self.broken)
         self.fence.check()
+        self.check_time()
+
+    def check_time(self) -> None:
+        """Raises ``RunTimeout`` if the attempt's time is up."""
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            raise explain.time_is_up(self.run_id)
 
     # -- opening and closing --------------------------------------------------------------------------------------
 
@@ -153,16 +154,15 @@ class Attempt:
         while not isinstance(outcome := (yield from open_run(self.fence, new_token, opening)), Taken):
             left = deadline - time.monotonic()
             if left <= 0:
-                raise busy_error(self.run_id, outcome.holder, outcome.ttl)
+                raise explain.busy_error(self.run_id, outcome.holder, outcome.ttl)
             yield Pause(min(0.2, left), idle=True)
         self._take_over(outcome.loaded)
         yield from self._mend_totals(outcome.loaded)
 
     def _take_over(self, loaded: Loaded) -> None:
         self._clock = (loaded.now_ms, time.monotonic())
-        self.journal = Journal(loaded.entries)
-        self.state = loaded.meta["state"]
-        self.number = int(loaded.meta["attempt"])
+        self.journal, self.birth = Journal(loaded.entries), loaded.entries[0].id
+        self.state, self.number = loaded.meta["state"], int(loaded.meta["attempt"])
         self.money = ledger.fold_entries(ledger.logged_money(loaded.entries))
         self.waste = {entry.id: entry for entry in loaded.waste}
         self._results = Results(self.fence, [e for e in loaded.entries if isinstance(e, Done)])
@@ -172,7 +172,7 @@ class Attempt:
         sums = ledger.totals(self.money.values())
         stored = {name: loaded.meta.get(name, "0") for name in sums}
         if stored != {name: str(amount) for name, amount in sums.items()}:
-            warn(wrong_totals(self.run_id, stored, sums), AgentCheckpointWarning)
+            explain.warn(explain.wrong_totals(self.run_id, stored, sums), AgentCheckpointWarning)
             yield from set_totals(self.fence, sums)
 
     def closing(self, closed: Closed, output: bytes | None) -> Protocol[None]:
@@ -199,12 +199,11 @@ class Attempt:
             return call.mismatch
         if policy == "rerun":
             return None
-        raise step_mismatch(self.run_id, call, call.mismatch, function)
+        raise explain.step_mismatch(self.run_id, call, call.mismatch, function)
 
     def fetch(self, done: Done) -> Protocol[bytes]:
         """The result bytes of a record, through the chain of codecs."""
-        data = yield from self._results.fetch(done)
-        return revive(self.chain, data, done.payload, self.where(done.slot, done.id))
+        return revive(self.chain, (yield from self._results.fetch(done)), done.payload, self.where(done.slot, done.id))
 
     def count_replay(self, done: Done) -> None:
         """A record answered a call: what it had cost is saved."""
@@ -218,6 +217,7 @@ class Attempt:
 
         def note(outcome: Committed | Superseded) -> None:
             """Before anything else that may raise: what is recorded is never to be bought again."""
+            self.journal.doubts.tell(change.entry)
             if isinstance(outcome, Superseded):
                 self.journal.replayed(call)
             elif done is not None:
@@ -268,7 +268,7 @@ class Attempt:
             self.state = fields.get("state", self.state)
             yield from self.reservations.settle(entries)
         for warning in said:
-            warn(str(warning), type(warning))
+            explain.warn(str(warning), type(warning))
         if isinstance(outcome, Committed):
             for observe in after_commit:
                 observe(self, change)
@@ -282,13 +282,13 @@ class Attempt:
         try:
             yield from book_waste(self.fence, wasted)
         except StoreError as trouble:
-            said.append(unbooked_waste(self.run_id, trouble))
+            said.append(explain.unbooked_waste(self.run_id, trouble))
         yield from self.reservations.settle(wasted)
         return said
 
     def _rolled_back(self) -> list[AgentCheckpointWarning]:
         """What is to be said if the server has forgotten a claim of this worker; it is said once."""
-        said: list[AgentCheckpointWarning] = [rolled_back(self.run_id)] if self.fence.went_back else []
+        said: list[AgentCheckpointWarning] = [explain.rolled_back(self.run_id)] if self.fence.went_back else []
         self.fence.went_back = False
         return said
 

@@ -13,6 +13,8 @@ from agentcheckpoint.core.journal import Scope
 from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.explain import placed
 from agentcheckpoint.flow import Course, Flow, Raised, Returned
+from agentcheckpoint.identity import key_of, random_key
+from agentcheckpoint.once import refuse_options
 from agentcheckpoint.options import Step
 from agentcheckpoint.steps import Plan, decide, keep, note_failure, replay, scope_in
 
@@ -36,6 +38,8 @@ class Begun:
         self._began = 0
         self._inside: Token[Any] | None = None
         self._noted: BaseException | None = None
+        self.idempotency_key = random_key() if attempt.store is None else ""
+        refuse_options(attempt, step, "run.begin calls no function")
         if step.cost is not None:
             raise RunMisuse(
                 f"run {attempt.run_id!r}, step {step.name!r}: run.begin cannot know when what it costs is paid. Make "
@@ -80,8 +84,10 @@ class Begun:
         self._entered = True
         scope = scope_in(attempt)
         call = attempt.journal.call(scope, step.name, step.key, function_inputs(_nothing, (), {}))
-        self._plan = Plan(attempt, step, "step", scope, call, "begin", self._type, _nothing)
-        return self._plan
+        plan = Plan(attempt, step, "step", scope, call, "begin", self._type, _nothing, ((), {}))
+        self.idempotency_key = key_of(attempt, plan.slot, call.inputs.digest)
+        self._plan = plan
+        return plan
 
     def note(self, error: BaseException) -> None:
         """The error is stored as a failed attempt."""
@@ -97,7 +103,9 @@ class Begun:
     def go_inside(self) -> None:
         """Steps called in the body are this step's children."""
         self._began = self.attempt.now_ms()
-        self._inside = current.enter(self.attempt, Scope(self.plan().slot))
+        plan = self.plan()
+        inside = Scope(plan.slot, outer=plan.scope, digest=plan.call.inputs.digest)
+        self._inside = current.enter(self.attempt, inside)
 
     def go_outside(self) -> int:
         """Leaves the step's position; returns how long the body took, milliseconds."""

@@ -22,6 +22,7 @@ from agentcheckpoint.errors import (
     DurabilityWarning,
     RunBusy,
     RunMisuse,
+    RunTimeout,
     StepMismatch,
 )
 from agentcheckpoint.store.holder import Holder, describe
@@ -48,6 +49,24 @@ def busy_error(run_id: str, holder: Holder | None, ttl: float) -> RunBusy:
         run_id=run_id,
         owner=owner,
         ttl=ttl,
+    )
+
+
+def not_open(run_id: str) -> RunMisuse:
+    return RunMisuse(f"run {run_id!r} is not open: call its steps inside `with ac.run(...)`.", run_id=run_id)
+
+
+def nothing_more(run_id: str, broken: AgentCheckpointError) -> AgentCheckpointError:
+    return type(broken)(
+        f"run {run_id!r}: no more steps can be called in this attempt, after this: {broken}", run_id=run_id
+    )
+
+
+def time_is_up(run_id: str) -> RunTimeout:
+    return RunTimeout(
+        f"run {run_id!r}: the timeout= of this attempt is up: no more steps can be called in it. Open the run again: "
+        "it goes on with this step.",
+        run_id=run_id,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import cast
@@ -21,11 +22,14 @@ MENTIONED = 5
 """How many unmet steps a warning names."""
 
 
-def open_attempt(attempt: Attempt, wait: float) -> Flow[None]:
-    """Claims and loads the run. Raises what ``store.claim.open_run`` raises, and ``RunBusy``."""
+def open_attempt(attempt: Attempt, wait: float, timeout: float | None) -> Flow[None]:
+    """Claims and loads the run; its time counts from then. Raises what ``store.claim.open_run`` raises, and
+    ``RunBusy``.
+    """
     current.announce(attempt)
     try:
         yield Perform(attempt.opening(wait))
+        attempt.deadline = None if timeout is None else time.monotonic() + timeout
         attempt.is_listed = yield Perform(list_run(attempt.namespace, attempt.run_id, attempt.now_ms()))
         keep_alive(attempt)
     except BaseException as exc:

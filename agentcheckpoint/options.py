@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, get_args
 
 from agentcheckpoint.core import ids
 from agentcheckpoint.core.amounts import Dollars, dollars
@@ -19,6 +19,23 @@ if TYPE_CHECKING:
 
 OnMismatch: TypeAlias = Literal["error", "rerun", "reuse"]
 """What to do when a recorded step is called with other inputs: raise, run it again (and pay), or take the record."""
+
+
+Effect: TypeAlias = Literal["once"]
+"""``"once"``: what a step does to the world must not be done twice."""
+InDoubt: TypeAlias = Literal["ask", "rerun", "skip"]
+"""What to do with such a step that was begun and may have happened: ask a person, call it again, or let it be."""
+SHORTEST, LONGEST = 0.001, 31_536_000
+"""Seconds that a limit may be, up to a year."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Happened(Generic[T]):
+    """What ``Step(verify=...)`` returns if the step has happened: ``result`` is recorded as the step's result."""
+
+    result: T
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +59,16 @@ class Step:
             then paid for: its intent is stored before it is made.
         max_cost: what a call costs at most, in dollars: its bound under a budget.
         max_tokens: the same in tokens.
+        effect: ``"once"``: what it does must not be done twice. Its intent is stored before it is called; if nobody
+            knows then what came of it, it is *in doubt*, and not simply called again.
+        in_doubt: what is to be done then: ``"ask"`` (the default), ``"rerun"`` or ``"skip"``.
+        verify: or found out: called with the step's arguments, it returns ``ac.Happened(result)``, or ``None`` if it
+            has not happened; the step is then called again.
+        timeout: seconds that one call of it may take; then it raises ``StepTimeout``.
 
     Raises:
         InvalidName: the name or key cannot be used.
-        RunMisuse: there is no such policy, or ``accept``, ``usage`` or ``cost`` is async.
+        RunMisuse: there is no such policy, effect or limit, or ``accept``, ``usage`` or ``cost`` is async.
         TypeError, ValueError: an amount is a float, or none.
     """
 
@@ -62,6 +85,10 @@ class Step:
     cost: Dollars | Callable[[Any], Dollars] | None = None
     max_cost: Dollars | None = None
     max_tokens: int | None = None
+    effect: Effect | None = None
+    in_doubt: InDoubt | None = None
+    verify: Callable[..., Any] | None = None
+    timeout: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", ids.check_name(self.name))  # in normal form: two spellings are one step
@@ -76,6 +103,22 @@ class Step:
         for what, amount in (("cost", self.cost), ("max_cost", self.max_cost)):
             if amount is not None and not callable(amount):
                 dollars(amount, f"Step({what}=...)")
+        if self.timeout is not None:
+            check_seconds("timeout", self.timeout, SHORTEST, LONGEST)
+        check_effect(self)
+
+
+def check_effect(step: Step) -> None:
+    """Raises ``RunMisuse`` if its effect, and what to do when it is in doubt, make no sense."""
+    for option, given, allowed in (("effect", step.effect, Effect), ("in_doubt", step.in_doubt, InDoubt)):
+        if given is not None and given not in get_args(allowed):
+            raise RunMisuse(
+                f"step {step.name!r}: {option}={given!r}: it is one of {', '.join(map(repr, get_args(allowed)))}."
+            )
+    if step.effect is None and (step.in_doubt is not None or step.verify is not None):
+        raise RunMisuse(f"step {step.name!r}: in_doubt= and verify= are for a step with effect='once'.")
+    if step.in_doubt is not None and step.verify is not None:
+        raise RunMisuse(f"step {step.name!r}: verify= finds out what in_doubt= would decide: give one of the two.")
 
 
 def check_policy(policy: OnMismatch) -> OnMismatch:

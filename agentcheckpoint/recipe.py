@@ -18,7 +18,7 @@ from agentcheckpoint.core.models import StepKind
 from agentcheckpoint.core.roundtrip import name_of
 from agentcheckpoint.errors import NoActiveRunWarning, RunMisuse
 from agentcheckpoint.flow import run_flow, run_flow_async
-from agentcheckpoint.options import OnMismatch, Step
+from agentcheckpoint.options import Effect, InDoubt, OnMismatch, Step
 from agentcheckpoint.steps import plan_step, step_flow
 from agentcheckpoint.store.connect import switched_off
 
@@ -34,7 +34,7 @@ class Recipe:
         kind: what sort of step.
         name: the step's; ``None``: the function's.
         key: makes the key of a call from the function's arguments.
-        returns, ignore, on_mismatch, accept, cost, max_cost: the step's options.
+        returns, ignore, on_mismatch, accept, cost, max_cost, effect, in_doubt, verify, timeout: the step's options.
 
     Raises:
         RunMisuse: calls of it could not be stored.
@@ -54,6 +54,10 @@ class Recipe:
         accept: Callable[[Any], bool] | None = None,
         cost: Dollars | Callable[[Any], Dollars] | None = None,
         max_cost: Dollars | None = None,
+        effect: Effect | None = None,
+        in_doubt: InDoubt | None = None,
+        verify: Callable[..., Any] | None = None,
+        timeout: float | None = None,
     ) -> None:
         check_function(fn, returns)
         self.fn = fn
@@ -69,6 +73,10 @@ class Recipe:
             accept=accept,
             cost=cost,
             max_cost=max_cost,
+            effect=effect,
+            in_doubt=in_doubt,
+            verify=verify,
+            timeout=timeout,
         )
         self.is_async = is_async(fn)
         self._key = key

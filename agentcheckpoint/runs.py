@@ -24,7 +24,7 @@ from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.face import RunBase, recorded_now, recorded_random, recorded_uuid
 from agentcheckpoint.flow import ASYNC_IN_BLOCKING, run_flow, run_flow_async
 from agentcheckpoint.opening import close_attempt, open_attempt, refuse_reuse
-from agentcheckpoint.options import OnMismatch, Step, as_step, check_policy, check_seconds
+from agentcheckpoint.options import LONGEST, SHORTEST, OnMismatch, Step, as_step, check_policy, check_seconds
 from agentcheckpoint.steps import plan_step, step_flow
 from agentcheckpoint.store.connect import Connectable, connect, switched_off
 
@@ -130,6 +130,11 @@ class SyncBegun(Generic[T]):
         """Its result. Raises ``RunMisuse`` before there is one."""
         return cast(T, self._begun.value)
 
+    @property
+    def idempotency_key(self) -> str:
+        """What the other side can know the step by, inside its ``with``; see ``ac.idempotency_key``."""
+        return self._begun.idempotency_key
+
     def save(self, value: T) -> T:
         """Commits the result, now. Returns it as a replay will."""
         store = self._begun.attempt.store
@@ -149,9 +154,9 @@ class SyncBegun(Generic[T]):
 class Opener:
     """What ``ac.run(...)`` returns: ``with`` gives a ``Run``, ``async with`` an ``AsyncRun``."""
 
-    def __init__(self, attempt: Attempt, wait: float) -> None:
+    def __init__(self, attempt: Attempt, wait: float, timeout: float | None) -> None:
         self._attempt = attempt
-        self._wait = wait
+        self._wait, self._timeout = wait, timeout
         self._entered = False
         self._token: Token[Any] | None = None
         self._face: RunBase = RunBase(attempt)
@@ -160,7 +165,7 @@ class Opener:
         refuse_reuse(self._attempt, self._entered)
         self._entered = True
         if self._attempt.store is not None:
-            run_flow(self._attempt.store, open_attempt(self._attempt, self._wait))
+            run_flow(self._attempt.store, open_attempt(self._attempt, self._wait, self._timeout))
         self._face = run = Run(self._attempt)
         self._go_inside()
         return run
@@ -178,7 +183,7 @@ class Opener:
         if self._attempt.store is not None:
             self._attempt.store.loop_driver().retain()
             try:
-                await run_flow_async(self._attempt.store, open_attempt(self._attempt, self._wait))
+                await run_flow_async(self._attempt.store, open_attempt(self._attempt, self._wait, self._timeout))
             except BaseException:
                 await self._attempt.store.loop_driver().release()
                 raise
@@ -216,6 +221,7 @@ def run(
     lease: float = LEASE,
     budget: Budget | Sequence[Budget] = (),
     tags: Iterable[str] = (),
+    timeout: float | None = None,
 ) -> Opener:
     """Opens a run: ``with ac.run("research-42") as run:`` or ``async with``.
 
@@ -232,6 +238,7 @@ def run(
         lease: seconds that the right to work on the run lasts without being renewed.
         budget: the ceiling, or ceilings, on what the run pays; see ``Budget``. The limits are those given now.
         tags: what ``ac.costs`` counts the money of this attempt under, such as ``("team-a",)``.
+        timeout: seconds that this attempt may take, from when it is open: after that its steps raise ``RunTimeout``.
 
     Raises:
         InvalidName, RunMisuse: before anything is sent.
@@ -239,7 +246,9 @@ def run(
         RunBusy, RunDeleted, CheckpointsLost, CheckpointCorrupt, SchemaTooNew, StoreRefused, StoreUnavailable: when
             it is entered.
     """
-    return open_run_for(id, store, namespace, wait, on_mismatch, lease, None, None, budget, ids.check_tags(tags))
+    return open_run_for(
+        id, store, namespace, wait, on_mismatch, lease, None, None, budget, ids.check_tags(tags), timeout
+    )
 
 
 def open_run_for(
@@ -253,6 +262,7 @@ def open_run_for(
     inputs: Inputs | None,
     budget: Budget | Sequence[Budget],
     tags: tuple[str, ...],
+    timeout: float | None = None,
 ) -> Opener:
     """``run``, on behalf of a decorated agent that was called with these inputs."""
     run_id = ids.check_run_id(id) if id is not None else f"run-{uuid.uuid4().hex[:12]}"
@@ -260,6 +270,8 @@ def open_run_for(
     check_policy(on_mismatch)
     check_seconds("lease", lease, MIN_LEASE, MAX_LEASE)
     check_seconds("wait", wait, 0, math.inf)
+    if timeout is not None:
+        check_seconds("timeout", timeout, SHORTEST, LONGEST)
     where = None if switched_off() else connect(store)
     budgets: tuple[Any, ...] = (budget,) if isinstance(budget, Budget) else tuple(budget)
     if not all(isinstance(one, Budget) for one in budgets):
@@ -275,4 +287,4 @@ def open_run_for(
         budgets=budgets,
         tags=tags,
     )
-    return Opener(attempt, wait)
+    return Opener(attempt, wait, timeout)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from agentcheckpoint import current
@@ -14,15 +14,15 @@ from agentcheckpoint.core.codec import UNANNOTATED, ResultType, annotation_of, r
 from agentcheckpoint.core.fingerprint import function_inputs
 from agentcheckpoint.core.journal import Call, Scope
 from agentcheckpoint.core.ledger import answer_money, as_waste, rolled_up
-from agentcheckpoint.core.models import Done, Failed, Inputs, LedgerEntry, Payload, StepKind, Usage
-from agentcheckpoint.core.pricing import priced
+from agentcheckpoint.core.models import Decision, Done, Failed, Inputs, LedgerEntry, Payload, StepKind
 from agentcheckpoint.core.roundtrip import name_of
-from agentcheckpoint.core.usage import Measured, usage_of
 from agentcheckpoint.errors import AgentCheckpointError, ResultNotStorable, RunMisuse, StepRejected
 from agentcheckpoint.explain import failure, place, placed
-from agentcheckpoint.flow import ASYNC_IN_BLOCKING, Course, Flow, Invoke, Perform, Raised, Returned
+from agentcheckpoint.flow import ASYNC_IN_BLOCKING, Course, Flow, GivenUp, Invoke, Perform, Raised, Returned
+from agentcheckpoint.limits import give_up, seconds_left, too_late
+from agentcheckpoint.once import check_once, clear_up
 from agentcheckpoint.options import Step
-from agentcheckpoint.paying import buy, charged
+from agentcheckpoint.paying import buy, charged, paid
 from agentcheckpoint.results import revive
 from agentcheckpoint.store.commit import Change, Superseded
 from agentcheckpoint.store.effects import Await, Protocol
@@ -41,6 +41,8 @@ class Site:
     call: Call
     name: str
     """What is called, for people."""
+    decided: Decision | None = field(default=None, kw_only=True)
+    """What was made of its call before, which was in doubt."""
 
     @property
     def slot(self) -> str:
@@ -56,6 +58,7 @@ class Plan(Site):
 
     type: ResultType[Any]
     function: Callable[[], Any]
+    arguments: tuple[tuple[Any, ...], Mapping[str, Any]]
 
 
 def plan_step(
@@ -86,7 +89,10 @@ def plan_step(
     scope = scope_in(attempt)
     call = attempt.journal.call(scope, step.name, step.key, inputs)
     name = f"{getattr(fn, '__module__', '')}.{getattr(fn, '__qualname__', type(fn).__qualname__)}"
-    return Plan(attempt, step, kind, scope, call, name, kind_of_result, functools.partial(fn, *args, **kwargs))
+    function = functools.partial(fn, *args, **kwargs)
+    plan = Plan(attempt, step, kind, scope, call, name, kind_of_result, function, (args, kwargs))
+    check_once(plan)
+    return plan
 
 
 def scope_in(attempt: Attempt) -> Scope:
@@ -143,21 +149,40 @@ def replay(site: Site, done: Done, decode: Callable[[bytes], T]) -> Course[T]:
 def _execute(plan: Plan) -> Flow[Any]:
     attempt, journal = plan.attempt, plan.attempt.journal
     try:
+        attempt.check_time()
+        known = yield from clear_up(plan)
+        if known is not None:
+            return (yield from _keep_known(plan, known))
         bought = yield from buy(plan)
-        began, inside = attempt.now_ms(), Scope(plan.slot)
-        outcome = yield Invoke(plan.function, inside=functools.partial(current.at, attempt, inside))
+        began, inside = attempt.now_ms(), Scope(plan.slot, outer=plan.scope, digest=plan.call.inputs.digest)
+        where = functools.partial(current.at, attempt, inside)
+        outcome = yield Invoke(plan.function, inside=where, seconds=seconds_left(plan))
+        given_up = isinstance(outcome, GivenUp)
+        if isinstance(outcome, GivenUp):
+            outcome = yield from give_up(plan, inside, outcome)
         ms = attempt.now_ms() - began
         entries = rolled_up(attempt.money, bought, ms) if bought is not None and inside.encloses else ()
         if isinstance(outcome, Raised):
             if isinstance(outcome.error, RunMisuse) and outcome.error.args == (ASYNC_IN_BLOCKING,):
                 place(outcome.error, attempt.run_id, plan.slot)
-            yield from note_failure(plan, outcome.error, ms, entries)
+            yield from note_failure(plan, outcome.error, ms, entries, unsure=given_up)
             return outcome
         if bought is not None and not entries:
-            entries = (_paid(plan, bought, outcome.value, ms),)
+            entries = (paid(plan, bought, outcome.value, ms),)
         return (yield from keep(plan, outcome, ms, entries))
     finally:
         journal.end(plan.call)
+
+
+def _keep_known(plan: Plan, known: Returned | Raised) -> Flow[Any]:
+    """What became of a call that was in doubt is stored; one whose ``verify=`` failed stays in doubt."""
+    if isinstance(known, Raised):
+        yield from note_failure(plan, known.error, 0, (), unsure=True)
+        return known
+    doubt = plan.attempt.journal.doubts.of(plan.slot)
+    entries = doubt.entries if doubt is not None and plan.decided == "happened" else ()
+    paid = tuple(charged(plan.step, entry, known.value, 0) for entry in entries[-1:])
+    return (yield from keep(plan, known, 0, paid))
 
 
 def keep(plan: Plan, outcome: Returned, ms: int, entries: tuple[LedgerEntry, ...]) -> Flow[Any]:
@@ -165,11 +190,11 @@ def keep(plan: Plan, outcome: Returned, ms: int, entries: tuple[LedgerEntry, ...
     try:
         data, value = plan.type.encode(outcome.value)
     except ResultNotStorable as exc:
-        yield from note_failure(plan, place(exc, plan.attempt.run_id, plan.slot), ms, entries)
+        yield from note_failure(plan, place(exc, plan.attempt.run_id, plan.slot), ms, entries, unsure=True)
         return Raised(exc)
     refusal = _refusal(plan, value)
     if refusal is not None:
-        yield from note_failure(plan, refusal, ms, entries)
+        yield from note_failure(plan, refusal, ms, entries, unsure=True)
         return Raised(refusal)
     stored = yield from keep_result(plan, plan.call.inputs, data, ms, entries, value)
     with placed(plan.attempt.run_id, plan.slot):
@@ -181,6 +206,10 @@ def keep_result(
 ) -> Course[bytes | None]:
     """Commits a step's result bytes with its cost. Returns ``None``, or the bytes that an heir had recorded first."""
     attempt = plan.attempt
+    if not attempt.journal.land(plan.call, plan.scope):
+        late = too_late(plan, value)
+        yield from note_failure(plan, late, ms, entries)
+        raise late
     entry_id = new_id()
     if plan.call.mismatch is not None:  # on_mismatch="rerun": the answer that stood here counts no more
         superseded = answer_money(plan.call.mismatch)
@@ -195,6 +224,7 @@ def keep_result(
         payload=Payload(size=len(payload), codec=attempt.chain.name),
         function=plan.name,
         overlap=plan.call.overlap,
+        decided=plan.decided,
         ms=ms,
         entries=entries,
     )
@@ -205,16 +235,25 @@ def keep_result(
         if isinstance(exc, AgentCheckpointError) and exc.value is None:
             exc.value = value
         raise
+    finally:
+        attempt.journal.landed(plan.call)
     if isinstance(outcome, Superseded):
         theirs = outcome.entry
         return revive(attempt.chain, outcome.result, theirs.payload, attempt.where(theirs.slot, theirs.id))
     return None
 
 
-def note_failure(plan: Site, error: BaseException, ms: int, entries: tuple[LedgerEntry, ...]) -> Course[None]:
-    """Stores a failed attempt. An interrupt or a cancellation is none; and no trouble here hides the error itself."""
+def note_failure(
+    plan: Site, error: BaseException, ms: int, entries: tuple[LedgerEntry, ...], *, unsure: bool = False
+) -> Course[None]:
+    """Stores a failed attempt. An interrupt or a cancellation is none; and no trouble here hides the error itself.
+
+    Args:
+        unsure: if it must not happen twice, it may have happened all the same.
+    """
     attempt = plan.attempt
-    if not isinstance(error, Exception):
+    is_late = plan.scope.given_up() is not None  # of it nothing is told but its money: its step may run again already
+    if not (entries if is_late else isinstance(error, Exception)):
         return
     failed = Failed(
         id=new_id(),
@@ -222,6 +261,7 @@ def note_failure(plan: Site, error: BaseException, ms: int, entries: tuple[Ledge
         slot=plan.slot,
         kind=plan.kind,
         error=failure(error),
+        in_doubt=True if is_late or (unsure and plan.step.effect is not None) else None,
         ms=ms,
         entries=tuple(as_waste(entries)),
     )
@@ -231,29 +271,8 @@ def note_failure(plan: Site, error: BaseException, ms: int, entries: tuple[Ledge
         error.add_note(f"agentcheckpoint could not store this failed attempt: {trouble}")
 
 
-def _paid(plan: Plan, bought: LedgerEntry, result: object, ms: int) -> LedgerEntry:
-    """The ledger entry of an answer that came: tokens and price as far as they can be known."""
-    step, trouble = plan.step, None
-    if plan.kind != "llm":
-        return charged(step, bought, result, ms)
-    try:
-        said = Measured(_usage(step.usage(result))) if step.usage is not None else usage_of(result)
-    except Exception as exc:  # the answer is paid for, and is not to be lost for it
-        raised = failure(exc)
-        said, trouble = Measured(), f"unmeasured: usage= raised {raised.type}: {raised.message[:200]}"
-    bought = priced(bought, said, step.prices)
-    paid = bought.model_copy(update={"bill": "paid", "ms": ms, "price": trouble or bought.price})
-    return charged(step, paid, result, ms)
-
-
-def _usage(said: object) -> Usage | None:
-    if said is None or isinstance(said, Usage):
-        return said
-    raise TypeError(f"it returned {type(said).__qualname__}, not ac.Usage or None")
-
-
 def _refusal(plan: Plan, value: object) -> StepRejected | None:
-    if plan.step.accept is None:
+    if plan.step.accept is None or plan.decided == "skip":
         return None
     why = "its accept= said no"
     try:

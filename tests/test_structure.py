@@ -29,8 +29,8 @@ FLOORS = (
     ("errors",),
     ("core",),
     ("store",),
-    ("attempt", "current", "explain", "flow", "options", "reserving", "results"),
-    ("aio", "begun", "charging", "face", "opening", "paying", "renewal", "runs", "steps"),
+    ("attempt", "current", "explain", "flow", "options", "ownthread", "reserving", "results"),
+    ("aio", "begun", "charging", "face", "identity", "limits", "once", "opening", "paying", "renewal", "runs", "steps"),
 )
 """Each may import what lies on its own floor and below; what is not named lies on top."""
 

@@ -24,9 +24,9 @@ class Doubts:
                 base, ordinal = ids.split_slot(entry.slot)
                 self._placed[base][ordinal] = entry
         elif isinstance(entry, Done | Rejected | Withdrawn) or (isinstance(entry, Failed) and not entry.in_doubt):
-            if self._open.pop(entry.slot, None) is not None:
-                base, ordinal = ids.split_slot(entry.slot)
-                self._placed[base].pop(ordinal, None)
+            base, ordinal = ids.split_slot(entry.slot)
+            self._open.pop(entry.slot, None)
+            self._placed.get(base, {}).pop(ordinal, None)
 
     def of(self, slot: str) -> Intent | None:
         """The call of this slot of which nobody knows what came."""

@@ -98,8 +98,8 @@ class Journal:
             return group.take(lowest), False
         if standing.overlap:  # made beside its siblings: its number says nothing
             return group.take(group.highest + 1), False
-        for ordinals in (group.unmet, group.again):
-            equals = ordinals.get(standing.inputs.digest, [])
+        for waiting in (group.unmet, group.again):
+            equals = waiting.get(standing.inputs.digest, [])
             if lowest in equals:
                 equals.remove(lowest)
                 heapq.heapify(equals)

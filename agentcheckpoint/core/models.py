@@ -249,5 +249,5 @@ class Closed(Logged):
 
 LogEntry: TypeAlias = Annotated[
     Birth | Opened | Intent | Withdrawn | Located | Settled | Done | Failed | Rejected | Closed,
-    Field(discriminator="k")
+    Field(discriminator="k"),
 ]

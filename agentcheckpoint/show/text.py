@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from agentcheckpoint.core.ledger import fold_entries, logged_money, money, report
-from agentcheckpoint.core.models import Done, Failed, Intent, LedgerEntry, LogEntry, Rejected, StepKind, Usage, Withdrawn
+from agentcheckpoint.core.models import (
+    Done,
+    Failed,
+    Intent,
+    LedgerEntry,
+    LogEntry,
+    Rejected,
+    StepKind,
+    Usage,
+    Withdrawn,
+)
 from agentcheckpoint.show.layout import Column, cut, lay_out, plain
 
 Outcome: TypeAlias = Literal["done", "failed", "rejected", "unfinished"]
