@@ -38,7 +38,7 @@ class Begun:
         self._began = 0
         self._inside: Token[Any] | None = None
         self._noted: BaseException | None = None
-        self.idempotency_key = random_key() if attempt.store is None else ""
+        self._known_as = random_key() if attempt.store is None else ""
         refuse_options(attempt, step, "run.begin calls no function")
         if step.cost is not None:
             raise RunMisuse(
@@ -59,6 +59,13 @@ class Begun:
                 step=self.step.name,
             )
         return self._value
+
+    @property
+    def idempotency_key(self) -> str:
+        """The step's, once its ``with`` has been entered."""
+        if not self._known_as:
+            self.plan()  # it says how to use it
+        return self._known_as
 
     def plan(self) -> Plan:
         """The call, as planned when its ``with`` was entered, until it is left."""
@@ -85,7 +92,7 @@ class Begun:
         scope = scope_in(attempt)
         call = attempt.journal.call(scope, step.name, step.key, function_inputs(_nothing, (), {}))
         plan = Plan(attempt, step, "step", scope, call, "begin", self._type, _nothing, ((), {}))
-        self.idempotency_key = key_of(attempt, plan.slot, call.inputs.digest)
+        self._known_as = key_of(attempt, plan.slot, call.inputs.digest)
         self._plan = plan
         return plan
 

@@ -22,12 +22,17 @@ def seconds_left(site: Site) -> float | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def give_up(site: Site, execution: Scope, outcome: GivenUp) -> Course[Raised]:
+def give_up(site: Site, execution: Scope, seconds: float | None, outcome: GivenUp) -> Course[Raised]:
     """The step is left while its function has not ended. Nothing that it still does is recorded.
 
     What is being stored of it at this moment is waited for, and counts.
+
+    Args:
+        seconds: how long it was allowed to take.
     """
-    error = outcome.error if outcome.is_interrupt and outcome.error is not None else _timeout(site, outcome.error)
+    is_interrupt = outcome.is_interrupt and outcome.error is not None
+    error = outcome.error if is_interrupt else _timeout(site, seconds, outcome.error)
+    assert error is not None
     why = error if isinstance(error, AgentCheckpointError) else Interrupted(f"step {site.slot!r} was interrupted")
     for call in site.attempt.journal.give_up(execution, why):
         try:
@@ -52,12 +57,12 @@ def _until_landed(call: Call) -> Protocol[None]:
     yield Await(call.ended)
 
 
-def _timeout(site: Site, cause: BaseException | None) -> AgentCheckpointError:
+def _timeout(site: Site, seconds: float | None, cause: BaseException | None) -> AgentCheckpointError:
     attempt, limit = site.attempt, site.step.timeout
     where = f"run {attempt.run_id!r}, step {site.slot!r}"
     doubt = " Whether it has happened is not known: it is in doubt." if site.step.effect is not None else ""
     error: AgentCheckpointError
-    if attempt.deadline is not None and time.monotonic() >= attempt.deadline:
+    if limit is None or (seconds is not None and seconds < limit):
         error = RunTimeout(
             f"{where}: the run's timeout= was up while it had not ended. It was cancelled, or left behind in its "
             f"thread.{doubt} Open the run again: it goes on with this step.",

@@ -116,17 +116,22 @@ def step_flow(plan: Plan) -> Flow[Any]:
 def decide(site: Site) -> Course[Done | None]:
     """The record to replay, or ``None``: execute. First ends what must end before: open streams, a call of this key."""
     attempt = site.attempt
-    attempt.check()  # a coroutine may be awaited long after its call
+    _check(site)  # a coroutine may be awaited long after its call
     try:
         for finish in list(attempt.before_next_call):
             yield from finish()
         while (under_way := attempt.journal.start(site.call)) is not None:
             yield Perform(_until_ended(under_way))
-            attempt.check()
+            _check(site)
         return attempt.decide(site.call, site.step.on_mismatch, site.name)
     except BaseException:
         attempt.journal.end(site.call)
         raise
+
+
+def _check(site: Site) -> None:
+    site.attempt.check()
+    current.check_scope(site.attempt, site.scope)
 
 
 def _until_ended(call: Call) -> Protocol[None]:
@@ -155,11 +160,11 @@ def _execute(plan: Plan) -> Flow[Any]:
             return (yield from _keep_known(plan, known))
         bought = yield from buy(plan)
         began, inside = attempt.now_ms(), Scope(plan.slot, outer=plan.scope, digest=plan.call.inputs.digest)
-        where = functools.partial(current.at, attempt, inside)
-        outcome = yield Invoke(plan.function, inside=where, seconds=seconds_left(plan))
+        where, seconds = functools.partial(current.at, attempt, inside), seconds_left(plan)
+        outcome = yield Invoke(plan.function, inside=where, seconds=seconds)
         given_up = isinstance(outcome, GivenUp)
         if isinstance(outcome, GivenUp):
-            outcome = yield from give_up(plan, inside, outcome)
+            outcome = yield from give_up(plan, inside, seconds, outcome)
         ms = attempt.now_ms() - began
         entries = rolled_up(attempt.money, bought, ms) if bought is not None and inside.encloses else ()
         if isinstance(outcome, Raised):
@@ -181,8 +186,8 @@ def _keep_known(plan: Plan, known: Returned | Raised) -> Flow[Any]:
         return known
     doubt = plan.attempt.journal.doubts.of(plan.slot)
     entries = doubt.entries if doubt is not None and plan.decided == "happened" else ()
-    paid = tuple(charged(plan.step, entry, known.value, 0) for entry in entries[-1:])
-    return (yield from keep(plan, known, 0, paid))
+    settled = tuple(charged(plan.step, entry, known.value, 0) for entry in entries[-1:])
+    return (yield from keep(plan, known, 0, settled))
 
 
 def keep(plan: Plan, outcome: Returned, ms: int, entries: tuple[LedgerEntry, ...]) -> Flow[Any]:

@@ -373,10 +373,9 @@ def test_ctrl_c_while_the_intent_is_stored_leaves_nothing_in_doubt(monkeypatch: 
             raise KeyboardInterrupt
         return outcome
 
-    with pytest.raises(KeyboardInterrupt), ac.run("r", store=url) as run:
-        with monkeypatch.context() as patched:
-            patched.setattr(attempts.Attempt, "commit", struck)
-            run.step(ONCE, again)
+    with pytest.raises(KeyboardInterrupt), ac.run("r", store=url) as run, monkeypatch.context() as patched:
+        patched.setattr(attempts.Attempt, "commit", struck)
+        run.step(ONCE, again)
     with ac.run("r", store=url) as run:
         assert run.step(ONCE, again) == "sent"
     assert again.calls == 1

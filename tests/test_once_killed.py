@@ -69,7 +69,7 @@ def test_killed_a_mail_is_sent_once_if_the_other_side_can_be_asked(mailing: Mail
     assert len(mailing.sent) == 1
 
 
-def test_without_its_intent_a_mail_is_sent_twice(mailing: Mailing) -> None:
+def test_without_its_effect_a_mail_is_sent_twice(mailing: Mailing) -> None:
     mailing.live("careless", "sent")
     assert mailing.live("careless") == "sent to ada"
     assert len(mailing.sent) == 2
