@@ -48,18 +48,23 @@ if TYPE_CHECKING:
     from agentcheckpoint.errors import RunExists as RunExists
     from agentcheckpoint.errors import RunMisuse as RunMisuse
     from agentcheckpoint.errors import RunNotFound as RunNotFound
+    from agentcheckpoint.errors import RunTimeout as RunTimeout
     from agentcheckpoint.errors import SchemaTooNew as SchemaTooNew
+    from agentcheckpoint.errors import StepInDoubt as StepInDoubt
     from agentcheckpoint.errors import StepMismatch as StepMismatch
     from agentcheckpoint.errors import StepRejected as StepRejected
+    from agentcheckpoint.errors import StepTimeout as StepTimeout
     from agentcheckpoint.errors import StoreError as StoreError
     from agentcheckpoint.errors import StoreRefused as StoreRefused
     from agentcheckpoint.errors import StoreUnavailable as StoreUnavailable
     from agentcheckpoint.errors import Suspended as Suspended
     from agentcheckpoint.errors import UnmetStepsWarning as UnmetStepsWarning
     from agentcheckpoint.errors import UnrecordedCallWarning as UnrecordedCallWarning
+    from agentcheckpoint.identity import idempotency_key as idempotency_key
     from agentcheckpoint.openai.calls import name as name
     from agentcheckpoint.openai.calls import reject as reject
     from agentcheckpoint.openai.client import wrap as wrap
+    from agentcheckpoint.options import Happened as Happened
     from agentcheckpoint.options import Step as Step
     from agentcheckpoint.retention import Pruned as Pruned
     from agentcheckpoint.retention import prune as prune
@@ -109,9 +114,12 @@ _HOME = {
         "RunExists",
         "RunMisuse",
         "RunNotFound",
+        "RunTimeout",
         "SchemaTooNew",
+        "StepInDoubt",
         "StepMismatch",
         "StepRejected",
+        "StepTimeout",
         "StoreError",
         "StoreRefused",
         "StoreUnavailable",
@@ -119,12 +127,13 @@ _HOME = {
         "UnmetStepsWarning",
         "UnrecordedCallWarning",
     ),
+    "identity": ("idempotency_key",),
     "openai.calls": ("name", "reject"),
     "openai.client": ("wrap",),
     "retry.conditions": ("stop_after_cost", "stop_if_no_progress"),
     "retention": ("Pruned", "prune"),
     "runs": ("Run", "run"),
-    "options": ("Step",),
+    "options": ("Happened", "Step"),
     "settling": ("Settlement", "settle", "settle_billed"),
     "store.connect": ("connect",),
     "store.store": ("Store",),

@@ -36,7 +36,8 @@ def try_again(plan: Plan) -> Flow[Any]:
             failed = _refused(plan, failed.value, decision)
             decision = failed if isinstance(decision, Raised) else decision
         wait = decision.wait if isinstance(decision, Again) else None
-        is_stored = yield from note_failure(plan, failed.error, tried.ms, tried.entries, wait)
+        unsure = tried.unsure or isinstance(tried.outcome, Returned)
+        is_stored = yield from note_failure(plan, failed.error, tried.ms, tried.entries, wait, unsure=unsure)
         if isinstance(decision, Raised):
             return decision
         if not isinstance(decision, Again):

@@ -13,6 +13,8 @@ from agentcheckpoint.core.fingerprint import function_inputs
 from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.explain import placed
 from agentcheckpoint.flow import Course, Flow, Raised
+from agentcheckpoint.identity import key_of, random_key
+from agentcheckpoint.once import refuse_options
 from agentcheckpoint.options import Step
 from agentcheckpoint.steps import Plan, decide, replay, scope_in
 from agentcheckpoint.trying import examine, keep, note_failure
@@ -37,6 +39,8 @@ class Begun:
         self._began = 0
         self._inside: Token[Any] | None = None
         self._noted: BaseException | None = None
+        self._known_as = random_key() if attempt.store is None else ""
+        refuse_options(attempt, step, "run.begin calls no function")
         if step.cost is not None:
             raise RunMisuse(
                 f"run {attempt.run_id!r}, step {step.name!r}: run.begin cannot know when what it costs is paid. Make "
@@ -64,6 +68,13 @@ class Begun:
             )
         return self._value
 
+    @property
+    def idempotency_key(self) -> str:
+        """The step's, once its ``with`` has been entered."""
+        if not self._known_as:
+            self.plan()  # it says how to use it
+        return self._known_as
+
     def plan(self) -> Plan:
         """The call, as planned when its ``with`` was entered, until it is left."""
         if self._plan is None:
@@ -88,8 +99,10 @@ class Begun:
         self._entered = True
         scope = scope_in(attempt)
         call = attempt.journal.call(scope, step.name, step.key, function_inputs(_nothing, (), {}))
-        self._plan = Plan(attempt, step, "step", scope, call, "begin", self._type, functools.partial(_nothing))
-        return self._plan
+        plan = Plan(attempt, step, "step", scope, call, "begin", self._type, functools.partial(_nothing), ((), {}))
+        self._known_as = key_of(attempt, plan.slot, call.inputs.digest)
+        self._plan = plan
+        return plan
 
     def note(self, error: BaseException) -> None:
         """The error is stored as a failed attempt."""

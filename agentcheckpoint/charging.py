@@ -8,6 +8,7 @@ from agentcheckpoint.core.budget import Ask
 from agentcheckpoint.core.models import LedgerEntry
 from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.flow import Flow
+from agentcheckpoint.once import refuse_options
 from agentcheckpoint.options import Step, as_step
 from agentcheckpoint.paying import reserve
 from agentcheckpoint.steps import Plan, decide, plan_step, replay
@@ -33,6 +34,7 @@ def plan_charge(attempt: Attempt, step: str | Step, usd: Dollars) -> tuple[Plan,
             run_id=attempt.run_id,
             step=named.name,
         )
+    refuse_options(attempt, named, "run.charge calls no function")
     return plan_step(attempt, named, "step", charge, (nano,), {}), nano
 
 

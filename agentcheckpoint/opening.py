@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import nullcontext
 
 from agentcheckpoint import current
@@ -25,10 +26,14 @@ MENTIONED = 5
 
 
 def open_attempt(attempt: Attempt, wait: float) -> Flow[None]:
-    """Claims and loads the run. Raises what ``store.claim.open_run`` raises, and ``RunBusy``."""
+    """Claims and loads the run; its time counts from then. Raises what ``store.claim.open_run`` raises, and
+    ``RunBusy``.
+    """
     current.announce(attempt)
     try:
         yield Perform(take_run(attempt, wait))
+        timeout = attempt.options.timeout
+        attempt.deadline = None if timeout is None else time.monotonic() + timeout
         watch_sigterm()
         yield Perform(_list(attempt))
         keep_alive(attempt)

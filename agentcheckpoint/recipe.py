@@ -18,7 +18,7 @@ from agentcheckpoint.core.models import StepKind
 from agentcheckpoint.core.roundtrip import name_of
 from agentcheckpoint.errors import NoActiveRunWarning, RunMisuse
 from agentcheckpoint.flow import run_flow, run_flow_async
-from agentcheckpoint.options import OnMismatch, Step, check_blocking
+from agentcheckpoint.options import Effect, InDoubt, OnMismatch, Step, check_blocking
 from agentcheckpoint.steps import plan_step, step_flow
 from agentcheckpoint.store.connect import switched_off
 
@@ -37,7 +37,8 @@ class Recipe:
         kind: what sort of step.
         name: the step's; ``None``: the function's.
         key: makes the key of a call from the function's arguments.
-        returns, ignore, on_mismatch, accept, cost, max_cost, retry: the step's options.
+        returns, ignore, on_mismatch, accept, cost, max_cost, retry, effect, in_doubt, verify, timeout: the step's
+            options.
 
     Raises:
         RunMisuse: calls of it could not be stored.
@@ -58,6 +59,10 @@ class Recipe:
         cost: Dollars | Callable[[Any], Dollars] | None = None,
         max_cost: Dollars | None = None,
         retry: Retry | None = None,
+        effect: Effect | None = None,
+        in_doubt: InDoubt | None = None,
+        verify: Callable[..., Any] | None = None,
+        timeout: float | None = None,
     ) -> None:
         check_function(fn, returns)
         self.fn = fn
@@ -74,6 +79,10 @@ class Recipe:
             cost=cost,
             max_cost=max_cost,
             retry=retry,
+            effect=effect,
+            in_doubt=in_doubt,
+            verify=verify,
+            timeout=timeout,
         )
         self.is_async = is_async(fn)
         if not self.is_async:

@@ -137,6 +137,11 @@ class SyncBegun(Generic[T]):
         """Its result. Raises ``RunMisuse`` before there is one."""
         return cast(T, self._begun.value)
 
+    @property
+    def idempotency_key(self) -> str:
+        """What the other side can know the step by, inside its ``with``; see ``ac.idempotency_key``."""
+        return self._begun.idempotency_key
+
     def save(self, value: T) -> T:
         """Commits the result, now. Returns it as a replay will."""
         store = self._begun.attempt.store
@@ -226,6 +231,7 @@ def run(
     tags: Iterable[str] = (),
     metadata: Mapping[str, str] | None = None,
     conversation: str | None = None,
+    timeout: float | None = None,
 ) -> Opener:
     """Opens a run: ``with ac.run("research-42") as run:`` or ``async with``.
 
@@ -247,6 +253,7 @@ def run(
         tags: what ``ac.costs`` counts the money of this attempt under, such as ``("team-a",)``.
         metadata: texts to note about the run when it is begun, such as ``{"user": "42"}``.
         conversation: what the run belongs to, noted when it is begun: a long chat has a run for each turn.
+        timeout: seconds that this attempt may take, from when it is open: after that its steps raise ``RunTimeout``.
 
     Raises:
         InvalidName, RunMisuse: before anything is sent.
@@ -265,6 +272,7 @@ def run(
         tags=tags,
         metadata=metadata,
         conversation=conversation,
+        timeout=timeout,
     )
     return open_run_for(id, store, run_options(keywords))
 

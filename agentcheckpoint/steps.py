@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from agentcheckpoint import current
@@ -13,11 +13,12 @@ from agentcheckpoint.attempt import Attempt
 from agentcheckpoint.core.codec import UNANNOTATED, ResultType, annotation_of, result_type
 from agentcheckpoint.core.fingerprint import function_inputs
 from agentcheckpoint.core.journal import Call, Scope
-from agentcheckpoint.core.models import Done, StepKind
+from agentcheckpoint.core.models import Decision, Done, StepKind
 from agentcheckpoint.core.roundtrip import name_of
 from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.explain import placed
 from agentcheckpoint.flow import Course, Flow, Perform
+from agentcheckpoint.once import check_once
 from agentcheckpoint.options import Step
 from agentcheckpoint.store.effects import Await, Protocol
 from agentcheckpoint.trying import keep, try_once
@@ -36,6 +37,8 @@ class Site:
     call: Call
     name: str
     """What is called, for people."""
+    decided: Decision | None = field(default=None, kw_only=True)
+    """What was made of its call before, which was in doubt."""
 
     @property
     def slot(self) -> str:
@@ -43,7 +46,8 @@ class Site:
 
     def inside(self) -> Scope:
         """The scope of one execution of it."""
-        return Scope(self.slot, retried=self.scope.retried or self.step.retry is not None)
+        retried = self.scope.retried or self.step.retry is not None
+        return Scope(self.slot, outer=self.scope, digest=self.call.inputs.digest, retried=retried)
 
     def __del__(self) -> None:
         self.attempt.journal.end(self.call)
@@ -55,6 +59,7 @@ class Plan(Site):
 
     type: ResultType[Any]
     function: functools.partial[Any]
+    arguments: tuple[tuple[Any, ...], Mapping[str, Any]]
 
 
 def plan_step(
@@ -85,7 +90,10 @@ def plan_step(
     scope = scope_in(attempt)
     call = attempt.journal.call(scope, step.name, step.key, inputs)
     name = f"{getattr(fn, '__module__', '')}.{getattr(fn, '__qualname__', type(fn).__qualname__)}"
-    return Plan(attempt, step, kind, scope, call, name, kind_of_result, functools.partial(fn, *args, **kwargs))
+    function = functools.partial(fn, *args, **kwargs)
+    plan = Plan(attempt, step, kind, scope, call, name, kind_of_result, function, (args, kwargs))
+    check_once(plan)
+    return plan
 
 
 def scope_in(attempt: Attempt) -> Scope:
@@ -116,17 +124,22 @@ def step_flow(plan: Plan) -> Flow[Any]:
 def decide(site: Site) -> Course[Done | None]:
     """The record to replay, or ``None``: execute. First ends what must end before: open streams, a call of this key."""
     attempt = site.attempt
-    attempt.check()  # a coroutine may be awaited long after its call
+    _check(site)  # a coroutine may be awaited long after its call
     try:
         for finish in list(attempt.before_next_call):
             yield from finish()
         while (under_way := attempt.journal.start(site.call)) is not None:
             yield Perform(_until_ended(under_way))
-            attempt.check()
+            _check(site)
         return attempt.decide(site.call, site.step.on_mismatch, site.name)
     except BaseException:
         attempt.journal.end(site.call)
         raise
+
+
+def _check(site: Site) -> None:
+    site.attempt.check()
+    current.check_scope(site.attempt, site.scope)
 
 
 def _until_ended(call: Call) -> Protocol[None]:

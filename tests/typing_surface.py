@@ -269,6 +269,47 @@ def budgets() -> None:
     ac.run("r", budget="2")  # type: ignore[arg-type]
 
 
+# -- effects and limits -----------------------------------------------------------------------------------------------
+
+
+def found(order: str) -> ac.Happened[int] | None:
+    return ac.Happened(3)
+
+
+@ac.tool(effect="once", in_doubt="skip", timeout=30)
+def refund(order: str) -> int | None:
+    return None
+
+
+@ac.step(effect="once", verify=found)
+async def remind(order: str) -> int:
+    return 1
+
+
+async def effects(run: ac.Run, a_run: ac.AsyncRun) -> None:
+    assert_type(refund("a"), int | None)
+    assert_type(await remind("a"), int)
+    assert_type(run.step(ac.Step("s", effect="once", in_doubt="rerun", timeout=1.5), refund, "a"), int | None)
+    assert_type(ac.idempotency_key(), str)
+    assert_type(ac.Happened("x").result, str)
+    with run.begin("b", str) as begun:
+        assert_type(begun.idempotency_key, str)
+    async with a_run.begin("b", str) as a_begun:
+        assert_type(a_begun.idempotency_key, str)
+    ac.run("r", timeout=60)
+    try:
+        pass
+    except (ac.StepTimeout, ac.RunTimeout):
+        pass
+    except ac.StepInDoubt as error:
+        assert_type(error.idempotency_key, str)
+
+    ac.Step("s", effect="twice")  # type: ignore[arg-type]
+    ac.Step("s", effect="once", in_doubt="guess")  # type: ignore[arg-type]
+    ac.step(effect="once", in_doubt="guess")  # type: ignore[call-overload]
+    ac.run("r", timeout="1")  # type: ignore[arg-type]
+
+
 # -- the rest -------------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import reprlib
 import unicodedata
@@ -196,6 +197,18 @@ def slot(scope: str, name: str, *, ordinal: int | None = None, key: str | None =
     elif ordinal is not None and ordinal > 1:
         local += f"#{ordinal}"
     return f"{scope}/{local}" if scope else local
+
+
+def idempotency_key(namespace: str, run_id: str, birth: str, slot: str, digest: str) -> str:
+    """Returns the key by which another system knows a step's call again: ``ac-`` and 32 hex digits.
+
+    Args:
+        namespace, run_id: which run.
+        birth: the id of its birth mark: a run of the same name, made after this one was deleted, is another.
+        slot, digest: which step, and the fingerprint of its inputs.
+    """
+    text = json.dumps([namespace, run_id, birth, slot, digest])
+    return f"ac-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
 def names_in(slot: str) -> str:

@@ -25,6 +25,7 @@ from agentcheckpoint.core.models import (
     Rejected,
     RunState,
     Waiting,
+    Withdrawn,
 )
 from agentcheckpoint.core.retention import RunSize, size_of
 from agentcheckpoint.errors import CheckpointCorrupt, CheckpointsLost, SchemaTooNew, StoreError
@@ -272,7 +273,7 @@ def _check_log(run_id: str, key: str, entries: Sequence[LogEntry]) -> None:
 
 
 def _slots(entry: LogEntry) -> Iterator[str]:
-    if isinstance(entry, Intent | Done | Failed | Rejected | Waiting):
+    if isinstance(entry, Intent | Withdrawn | Done | Failed | Rejected | Waiting):
         yield entry.slot
     yield from (bought.slot for bought in getattr(entry, "entries", ()))
 
