@@ -188,6 +188,6 @@ def cancelled_inside(run_id: str, why: str) -> Interrupted:
 def interrupted(run_id: str, why: str) -> Interrupted:
     """What unwinds an attempt that is to end."""
     return Interrupted(
-        f"run {run_id!r} is interrupted: {why}. What is paid is recorded, and the lease is given back: opened again, the "
-        "run goes on from here."
+        f"run {run_id!r} is interrupted: {why}. What is paid is recorded, and the lease is given back: opened "
+        "again, the run goes on from here."
     )

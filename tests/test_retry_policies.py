@@ -319,7 +319,10 @@ def decorated() -> None: ...
 async def decorated_async() -> None: ...
 
 
-@pytest.mark.parametrize("given", [Retrying(), AsyncRetrying(), decorated, decorated_async], ids=repr)
+KINDS = ["sync", "async", "decorated", "decorated async"]
+
+
+@pytest.mark.parametrize("given", [Retrying(), AsyncRetrying(), decorated, decorated_async], ids=KINDS)
 def test_any_policy_is_taken(given: Any) -> None:
     assert Policy(given).retrying is getattr(given, "retry" if inspect.isfunction(given) else "__self__", given)
     assert ac.Step("s", retry=given).retry is given
