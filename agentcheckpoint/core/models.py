@@ -24,6 +24,8 @@ StepKind: TypeAlias = Literal["step", "tool", "llm"]
 RunState: TypeAlias = Literal["running", "retryable", "waiting", "interrupted", "completed", "failed", "cancelled"]
 Decision: TypeAlias = Literal["rerun", "skip", "happened", "did not happen"]
 """What was made of a call that was in doubt: called again, not called again, or what its ``verify=`` found."""
+
+
 class Argument(Record):
     """One input of a step: its digest, and a short preview for people. No digest: it was not compared."""
 
