@@ -54,6 +54,10 @@ if TYPE_CHECKING:
     from agentcheckpoint.errors import Suspended as Suspended
     from agentcheckpoint.errors import UnmetStepsWarning as UnmetStepsWarning
     from agentcheckpoint.errors import UnrecordedCallWarning as UnrecordedCallWarning
+    from agentcheckpoint.jobs.ending import cancel as cancel
+    from agentcheckpoint.jobs.ending import retry as retry
+    from agentcheckpoint.jobs.sweeping import Swept as Swept
+    from agentcheckpoint.jobs.sweeping import sweep as sweep
     from agentcheckpoint.openai.calls import name as name
     from agentcheckpoint.openai.calls import reject as reject
     from agentcheckpoint.openai.client import wrap as wrap
@@ -106,6 +110,8 @@ _HOME = {
         "UnmetStepsWarning",
         "UnrecordedCallWarning",
     ),
+    "jobs.ending": ("cancel", "retry"),
+    "jobs.sweeping": ("Swept", "sweep"),
     "openai.calls": ("name", "reject"),
     "openai.client": ("wrap",),
     "runs": ("Run", "run"),

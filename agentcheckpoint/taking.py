@@ -9,12 +9,12 @@ from agentcheckpoint.core import ledger
 from agentcheckpoint.core.codec import Where
 from agentcheckpoint.core.journal import Journal
 from agentcheckpoint.core.lifecycle import about, since_restart
-from agentcheckpoint.core.models import Birth, Closed, Done, Opened, Payload
+from agentcheckpoint.core.models import Birth, Closed, Done, Logged, Opened, Payload, Revived, RunState
 from agentcheckpoint.current import released_here
 from agentcheckpoint.errors import AgentCheckpointWarning, RunCancelled
 from agentcheckpoint.explain import busy_error, warn, wrong_totals
 from agentcheckpoint.results import Results
-from agentcheckpoint.store.claim import Cancelled, Opening, Taken, open_run
+from agentcheckpoint.store.claim import Cancelled, Opening, Taken, give_back, open_run
 from agentcheckpoint.store.commit import Change
 from agentcheckpoint.store.effects import Pause, Protocol
 from agentcheckpoint.store.holder import Holder, this_process
@@ -59,10 +59,24 @@ def make_run(attempt: Attempt) -> Protocol[bool]:
 
 def end_attempt(attempt: Attempt, closed: Closed, output: bytes | None = None) -> Protocol[None]:
     """Notes how the attempt ended, stores the output, and gives the lease back."""
+    yield from _leave(attempt, closed, closed.state, closed.due, output)
+
+
+def revive(attempt: Attempt, revived: Revived) -> Protocol[None]:
+    """Lets a run that was taken to be changed from outside go on from now on, and gives the lease back."""
+    yield from _leave(attempt, revived, "retryable", revived.at, None)
+
+
+def leave_as_it_is(attempt: Attempt) -> Protocol[None]:
+    """Gives the lease back of a run that was taken to be changed from outside, and is not to be."""
+    yield from give_back(attempt.fence, attempt.fence.token)
+
+
+def _leave(attempt: Attempt, entry: Logged, state: RunState, due: int | None, output: bytes | None) -> Protocol[None]:
     with attempt.lease_lock:
         attempt.open = False
-    fields = {"state": closed.state, "due": "" if closed.due is None else str(closed.due)}
-    yield from attempt.store_change(Change(closed, output, fields=fields, release=True))
+    fields = {"state": state, "due": "" if due is None else str(due)}
+    yield from attempt.store_change(Change(entry, output, fields=fields, release=True))
     if attempt.fence.doubtful:
         yield from sweep(attempt.fence)
 
