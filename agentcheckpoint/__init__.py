@@ -58,6 +58,10 @@ if TYPE_CHECKING:
     from agentcheckpoint.jobs.ending import retry as retry
     from agentcheckpoint.jobs.sweeping import Swept as Swept
     from agentcheckpoint.jobs.sweeping import sweep as sweep
+    from agentcheckpoint.jobs.work import Worked as Worked
+    from agentcheckpoint.jobs.work import work_on as work_on
+    from agentcheckpoint.jobs.work import work_on_async as work_on_async
+    from agentcheckpoint.jobs.worker import Worker as Worker
     from agentcheckpoint.openai.calls import name as name
     from agentcheckpoint.openai.calls import reject as reject
     from agentcheckpoint.openai.client import wrap as wrap
@@ -112,6 +116,8 @@ _HOME = {
     ),
     "jobs.ending": ("cancel", "retry"),
     "jobs.sweeping": ("Swept", "sweep"),
+    "jobs.work": ("Worked", "work_on", "work_on_async"),
+    "jobs.worker": ("Worker",),
     "openai.calls": ("name", "reject"),
     "openai.client": ("wrap",),
     "runs": ("Run", "run"),

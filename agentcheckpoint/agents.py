@@ -130,6 +130,7 @@ class Agent(Generic[P, R]):
         store: Connectable = None,
         namespace: str | None = None,
         wait: float | None = None,
+        lease: float | None = None,
         on_existing: OnExisting | None = None,
         budget: Budget | Sequence[Budget] | None = None,
         tags: Iterable[str] | None = None,
@@ -139,13 +140,14 @@ class Agent(Generic[P, R]):
         """The same agent, whose runs are kept elsewhere or opened otherwise; what is not given stays as it was.
 
         Args:
-            store, namespace, on_existing, budget, tags, metadata, conversation: as in ``ac.run``.
+            store, namespace, lease, on_existing, budget, tags, metadata, conversation: as in ``ac.run``.
             wait: seconds to wait for another worker that is at the run, before ``RunBusy``. If it completes the run
                 meanwhile, its output is returned.
         """
         given: dict[str, Any] = {
             "namespace": namespace,
             "wait": wait,
+            "lease": lease,
             "on_existing": on_existing,
             "budgets": None if budget is None else all_budgets(budget),
             "tags": None if tags is None else check_tags(tags),

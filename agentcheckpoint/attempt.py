@@ -121,7 +121,7 @@ class Attempt:
 
     def check_stop(self) -> None:
         """Raises ``Interrupted`` if the attempt is to end: nothing more is paid in it."""
-        if not self.open or self.leaving:
+        if self.leaving:
             return
         if self.fence.cancelled:
             raise Interrupted(f"run {self.run_id!r} was cancelled: {self.fence.cancelled}. What is paid is recorded.")

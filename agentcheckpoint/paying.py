@@ -10,8 +10,8 @@ from agentcheckpoint.attempt import Attempt, new_id
 from agentcheckpoint.core.amounts import dollars
 from agentcheckpoint.core.budget import Ask, Budget, Exceeded
 from agentcheckpoint.core.journal import Call
-from agentcheckpoint.core.models import Failed, Intent, LedgerEntry
-from agentcheckpoint.errors import AgentCheckpointWarning, RunMisuse
+from agentcheckpoint.core.models import Failed, Intent, LedgerEntry, Settled
+from agentcheckpoint.errors import AgentCheckpointWarning, Interrupted, RunMisuse
 from agentcheckpoint.explain import budget_exceeded, failure, warn
 from agentcheckpoint.flow import Course, Invoke, Perform, Raised
 from agentcheckpoint.options import Step
@@ -114,25 +114,39 @@ def intend(site: Site, entry: LedgerEntry, ask: Ask, known: Sequence[LedgerEntry
     """Stores that an attempt is about to be paid for, with what became of those before it.
 
     Room that was kept for too long meanwhile may have been given to others, who found no intent: it is asked for again.
+
+    Raises:
+        Interrupted: the attempt is to end. Nothing was paid.
+        BudgetExceeded: its room was gone.
     """
     attempt = site.attempt
     intent = Intent(id=new_id(), at=entry.at, slot=site.slot, entries=(*known, entry))
     yield Perform(attempt.commit(Change(intent), site.call))
+    try:
+        attempt.check_stop()
+    except Interrupted:
+        unsent = _unsent(entry, "the attempt was to end")
+        settled = Settled(id=new_id(), at=attempt.now_ms(), slot=site.slot, entries=(unsent,))
+        yield Perform(attempt.commit(Change(settled), site.call))
+        raise
     while not attempt.reservations.is_kept(entry.id, attempt.now_ms()):
         refused = yield from reserve(attempt, site.call, entry, ask)
         if refused is not None:
             error = budget_exceeded(refused)
-            unsent = entry.model_copy(update={"bill": "not_billed", "price": "never sent: its room was gone"})
             failed = Failed(
                 id=new_id(),
                 at=attempt.now_ms(),
                 slot=site.slot,
                 kind=site.kind,
                 error=failure(error),
-                entries=(unsent,),
+                entries=(_unsent(entry, "its room was gone"),),
             )
             yield Perform(attempt.commit(Change(failed), site.call))
             raise error
+
+
+def _unsent(entry: LedgerEntry, why: str) -> LedgerEntry:
+    return entry.model_copy(update={"bill": "not_billed", "price": f"never sent: {why}"})
 
 
 def buy(plan: Plan) -> Course[LedgerEntry | None]:

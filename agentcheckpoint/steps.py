@@ -172,6 +172,7 @@ def keep(plan: Plan, outcome: Returned, ms: int, entries: tuple[LedgerEntry, ...
         yield from note_failure(plan, refusal, ms, entries)
         return Raised(refusal)
     stored = yield from keep_result(plan, plan.call.inputs, data, ms, entries, value)
+    plan.attempt.check_stop()
     with placed(plan.attempt.run_id, plan.slot):
         return value if stored is None else plan.type.decode(stored)
 

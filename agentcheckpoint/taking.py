@@ -33,6 +33,7 @@ def take_run(attempt: Attempt, wait: float, *, counted: bool = True) -> Protocol
 
     Raises:
         RunBusy: that worker is still at it.
+        Interrupted: this process is to stop while it waits.
         RunCancelled: somebody has asked for the run's end.
         Exception: what ``store.claim.open_run`` raises.
     """
@@ -47,6 +48,7 @@ def take_run(attempt: Attempt, wait: float, *, counted: bool = True) -> Protocol
         if left <= 0:
             raise busy_error(attempt.run_id, outcome.holder, outcome.ttl)
         yield Pause(min(0.2, left), idle=True)
+        attempt.check_stop()
     _take_over(attempt, outcome.loaded)
     yield from _mend_totals(attempt, outcome.loaded)
 

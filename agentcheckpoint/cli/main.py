@@ -15,6 +15,7 @@ from agentcheckpoint import errors
 from agentcheckpoint.cli.cost import cost
 from agentcheckpoint.cli.demo import demo
 from agentcheckpoint.cli.server import server
+from agentcheckpoint.cli.worker import worker
 
 _CODES: tuple[tuple[type[errors.AgentCheckpointError], int], ...] = (
     (errors.StoreUnavailable, 5),
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.command()(cost)
 app.command()(demo)
+app.command()(worker)
 app.add_typer(server, name="server")
 
 

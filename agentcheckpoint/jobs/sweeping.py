@@ -81,7 +81,7 @@ def sweep(
     check_seconds("again", again, 0, 86_400)
     where, found = connect(store), Swept()
     if all:
-        found.relisted = _relist(where, namespace)
+        found.relisted = list_missing(where, namespace)
     due = where.run(due_runs(ids.check_namespace(namespace), 0, limit))
     found.more = due.more
     for run in due.runs:
@@ -111,8 +111,8 @@ def _count(found: Swept, run_id: str, looked: Looked) -> None:
         found.later += 1
 
 
-def _relist(where: Store, namespace: str) -> int:
-    """Lists as due, now, the runs that have not ended and stand in no list; whoever looks puts that right."""
+def list_missing(where: Store, namespace: str) -> int:
+    """Lists runs as due on which there may be work, and that no list of due runs names; returns how many."""
     relisted = 0
     runs = listed_runs(where, namespace)
     while page := list(islice(runs, PAGE)):
