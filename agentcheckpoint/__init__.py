@@ -61,6 +61,14 @@ if TYPE_CHECKING:
     from agentcheckpoint.errors import UnmetStepsWarning as UnmetStepsWarning
     from agentcheckpoint.errors import UnrecordedCallWarning as UnrecordedCallWarning
     from agentcheckpoint.identity import idempotency_key as idempotency_key
+    from agentcheckpoint.jobs.ending import cancel as cancel
+    from agentcheckpoint.jobs.ending import retry as retry
+    from agentcheckpoint.jobs.sweeping import Swept as Swept
+    from agentcheckpoint.jobs.sweeping import sweep as sweep
+    from agentcheckpoint.jobs.work import Worked as Worked
+    from agentcheckpoint.jobs.work import work_on as work_on
+    from agentcheckpoint.jobs.work import work_on_async as work_on_async
+    from agentcheckpoint.jobs.worker import Worker as Worker
     from agentcheckpoint.openai.calls import name as name
     from agentcheckpoint.openai.calls import reject as reject
     from agentcheckpoint.openai.client import wrap as wrap
@@ -68,8 +76,8 @@ if TYPE_CHECKING:
     from agentcheckpoint.options import Step as Step
     from agentcheckpoint.retention import Pruned as Pruned
     from agentcheckpoint.retention import prune as prune
-    from agentcheckpoint.retry.conditions import stop_after_cost as stop_after_cost
-    from agentcheckpoint.retry.conditions import stop_if_no_progress as stop_if_no_progress
+    from agentcheckpoint.retries.conditions import stop_after_cost as stop_after_cost
+    from agentcheckpoint.retries.conditions import stop_if_no_progress as stop_if_no_progress
     from agentcheckpoint.runs import Run as Run
     from agentcheckpoint.runs import run as run
     from agentcheckpoint.series import Attempts as Attempts
@@ -128,9 +136,13 @@ _HOME = {
         "UnrecordedCallWarning",
     ),
     "identity": ("idempotency_key",),
+    "jobs.ending": ("cancel", "retry"),
+    "jobs.sweeping": ("Swept", "sweep"),
+    "jobs.work": ("Worked", "work_on", "work_on_async"),
+    "jobs.worker": ("Worker",),
     "openai.calls": ("name", "reject"),
     "openai.client": ("wrap",),
-    "retry.conditions": ("stop_after_cost", "stop_if_no_progress"),
+    "retries.conditions": ("stop_after_cost", "stop_if_no_progress"),
     "retention": ("Pruned", "prune"),
     "runs": ("Run", "run"),
     "options": ("Happened", "Step"),

@@ -16,7 +16,7 @@ from agentcheckpoint.recipe import Recipe, mark_async
 from agentcheckpoint.tools import Tool
 
 if TYPE_CHECKING:
-    from agentcheckpoint.retry.policy import Retry
+    from agentcheckpoint.retries.policy import Retry
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -18,7 +18,7 @@ from agentcheckpoint.errors import RunMisuse
 if TYPE_CHECKING:
     from agentcheckpoint.core.models import Inputs, Usage
     from agentcheckpoint.core.pricing import Price
-    from agentcheckpoint.retry.policy import Retry
+    from agentcheckpoint.retries.policy import Retry
 
 OnMismatch: TypeAlias = Literal["error", "rerun", "reuse"]
 """What to do when a recorded step is called with other inputs: raise, run it again (and pay), or take the record."""
@@ -111,7 +111,7 @@ class Step:
                 f"step {self.name!r}: accept=, usage= and cost= are called without await: they cannot be async."
             )
         if self.retry is not None:
-            from agentcheckpoint.retry.policy import Policy  # tenacity is loaded where somebody uses it
+            from agentcheckpoint.retries.policy import Policy  # tenacity is loaded where somebody uses it
 
             Policy(self.retry)
         for what, amount in (("cost", self.cost), ("max_cost", self.max_cost)):
@@ -155,6 +155,8 @@ class RunOptions:
     """The decorated agent that is called, and its call: the fingerprint, and the arguments as they are stored."""
     inputs: Inputs | None = None
     input: bytes | None = None
+    unless_completed: bool = False
+    """A run that is completed is not opened: its output is read instead."""
 
     def __post_init__(self) -> None:
         ids.check_namespace(self.namespace)
@@ -171,7 +173,7 @@ class RunOptions:
         if self.conversation is not None:
             ids.check_conversation(self.conversation)
         if self.retry is not None:
-            from agentcheckpoint.retry.policy import Policy  # tenacity is loaded where somebody uses it
+            from agentcheckpoint.retries.policy import Policy  # tenacity is loaded where somebody uses it
 
             Policy(self.retry)
 
@@ -224,7 +226,7 @@ def check_seconds(option: str, value: object, least: float, most: float) -> None
 def check_blocking(step: Step, what: str) -> None:
     """Raises ``RunMisuse`` if a blocking call of this step would have to await something of its policy."""
     if step.retry is not None:
-        from agentcheckpoint.retry.policy import Policy, check_colour
+        from agentcheckpoint.retries.policy import Policy, check_colour
 
         check_colour(Policy(step.retry), what)
 

@@ -23,7 +23,7 @@ from agentcheckpoint.steps import plan_step, step_flow
 from agentcheckpoint.store.connect import switched_off
 
 if TYPE_CHECKING:
-    from agentcheckpoint.retry.policy import Retry
+    from agentcheckpoint.retries.policy import Retry
 
 _MARK: object = vars(asyncio.coroutines).get("_is_coroutine")
 """By this Python 3.11 knows a plain function that returns coroutines; later ones have a public way."""

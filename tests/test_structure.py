@@ -29,7 +29,7 @@ FLOORS = (
     ("errors",),
     ("core",),
     ("store",),
-    ("attempt", "current", "explain", "flow", "options", "ownthread", "reserving", "results", "retry"),
+    ("attempt", "current", "explain", "flow", "options", "ownthread", "reserving", "results", "retries"),
     (
         "again",
         "aio",
@@ -61,13 +61,13 @@ ONLY_IN = {
     "genai_prices": ("core.published",),
     "typer": ("cli",),
     "rich": ("cli", "demo"),
-    "tenacity": ("retry",),
+    "tenacity": ("retries",),
 }
 NOWHERE = ["pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle", "yaml", "requests", "httpx"]
 IMPURE = ["asyncio", "os", "pathlib", "random", "secrets", "signal", "socket", "ssl", "subprocess", "tempfile", "time"]
 """What core may not import: clocks, randomness, I/O. ``pathlib.PurePath`` is a name for data."""
-LAZY = {"", "store.server_binary"}
-"""Who imports by name: the package's own table, and the search for a wheel that may not be there."""
+LAZY = {"", "store.server_binary", "cli.worker"}
+"""Who imports by name: the package's own table, the search for a wheel that may not be there, what a user names."""
 FOREIGN_WORDS = {"core.published._context"}
 """Names that are another library's words."""
 VAGUE = re.compile(r"manager|handler|helper|util|session|context|saver", re.IGNORECASE)
@@ -266,6 +266,15 @@ def test_the_lazy_table_and_the_types_agree() -> None:
     table = {(name, f"{module}.{name}") for module, names in ac._HOME.items() for name in names}
     assert typed == table
     assert all(getattr(ac, name) is not None for name in ac.__all__)
+
+
+def test_no_public_name_is_hidden_by_a_module_of_that_name() -> None:
+    assert not {_root(module.name) for module in MODULES} & set(ac.__all__)
+
+
+def test_no_public_name_is_a_modules_name_too() -> None:
+    """An import of that module would put it in the name's place."""
+    assert not set(ac.__all__) & {module.name.partition(".")[0] for module in MODULES}
 
 
 def test_the_docs_list_what_is_public() -> None:

@@ -16,6 +16,7 @@ from agentcheckpoint.cli.cost import cost
 from agentcheckpoint.cli.demo import demo
 from agentcheckpoint.cli.prune import prune
 from agentcheckpoint.cli.server import server
+from agentcheckpoint.cli.worker import worker
 
 _CODES: tuple[tuple[type[errors.AgentCheckpointError], int], ...] = (
     (errors.StoreUnavailable, 5),
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.command()(cost)
 app.command()(demo)
 app.command()(prune)
+app.command()(worker)
 app.add_typer(server, name="server")
 
 
