@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     from agentcheckpoint.errors import NotInstalled as NotInstalled
     from agentcheckpoint.errors import ResultNotStorable as ResultNotStorable
     from agentcheckpoint.errors import RunBusy as RunBusy
+    from agentcheckpoint.errors import RunCancelled as RunCancelled
     from agentcheckpoint.errors import RunDeleted as RunDeleted
+    from agentcheckpoint.errors import RunExists as RunExists
     from agentcheckpoint.errors import RunMisuse as RunMisuse
     from agentcheckpoint.errors import RunNotFound as RunNotFound
     from agentcheckpoint.errors import SchemaTooNew as SchemaTooNew
@@ -101,7 +103,9 @@ _HOME = {
         "NotInstalled",
         "ResultNotStorable",
         "RunBusy",
+        "RunCancelled",
         "RunDeleted",
+        "RunExists",
         "RunMisuse",
         "RunNotFound",
         "SchemaTooNew",

@@ -184,5 +184,11 @@ class Agent(Generic[P, R]):
             returns=returns,
             type=result_type(returns),
             store=self._store,
-            options=replace(self._options, agent=self.name, inputs=function_inputs(self._fn, args, kwargs), input=data),
+            options=replace(
+                self._options,
+                agent=self.name,
+                inputs=function_inputs(self._fn, args, kwargs),
+                input=data,
+                unless_completed=True,
+            ),
         )

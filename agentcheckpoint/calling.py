@@ -24,7 +24,7 @@ from agentcheckpoint.store.index import list_run
 from agentcheckpoint.store.loading import Loaded
 from agentcheckpoint.store.reading import read_results, snapshot
 from agentcheckpoint.store.store import Store
-from agentcheckpoint.taking import make_run
+from agentcheckpoint.taking import AlreadyCompleted, make_run
 
 POLL = 0.5
 """Seconds between two looks at a run that another worker is at."""
@@ -44,6 +44,10 @@ class AgentCall:
     def opener(self, store: Store) -> Opener:
         """The run, ready to be entered; it does not wait."""
         return open_run_for(self.run_id, store, replace(self.options, wait=0.0))
+
+    def whatever_stands(self) -> AgentCall:
+        """The same call, which opens a completed run too."""
+        return replace(self, options=replace(self.options, unless_completed=False))
 
     def output(self, data: bytes) -> Any:
         """The recorded output, in type."""
@@ -163,6 +167,9 @@ def answer(call: AgentCall) -> Any:
         with ExitStack() as stack:
             try:
                 run = stack.enter_context(call.opener(store))
+            except AlreadyCompleted:  # by somebody who was faster: his output answers the call, if it can
+                call = call.whatever_stands()
+                continue
             except RunBusy:
                 if time.monotonic() >= deadline:
                     raise
@@ -182,6 +189,9 @@ async def answer_async(call: AgentCall) -> Any:
         async with AsyncExitStack() as stack:
             try:
                 run = await stack.enter_async_context(call.opener(store))
+            except AlreadyCompleted:  # by somebody who was faster: his output answers the call, if it can
+                call = call.whatever_stands()
+                continue
             except RunBusy:
                 if time.monotonic() >= deadline:
                     raise

@@ -102,6 +102,8 @@ class RunOptions:
     """The decorated agent that is called, and its call: the fingerprint, and the arguments as they are stored."""
     inputs: Inputs | None = None
     input: bytes | None = None
+    unless_completed: bool = False
+    """A run that is completed is not opened: its output is read instead."""
 
     def __post_init__(self) -> None:
         ids.check_namespace(self.namespace)

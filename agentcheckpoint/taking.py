@@ -14,13 +14,17 @@ from agentcheckpoint.current import released_here
 from agentcheckpoint.errors import AgentCheckpointWarning, RunCancelled
 from agentcheckpoint.explain import busy_error, warn, wrong_totals
 from agentcheckpoint.results import Results
-from agentcheckpoint.store.claim import Cancelled, Opening, Taken, give_back, open_run
+from agentcheckpoint.store.claim import Cancelled, Completed, Opening, Taken, give_back, open_run
 from agentcheckpoint.store.commit import Change
 from agentcheckpoint.store.effects import Pause, Protocol
 from agentcheckpoint.store.holder import Holder, this_process
 from agentcheckpoint.store.loading import Loaded
 from agentcheckpoint.store.making import create_run
 from agentcheckpoint.store.upkeep import set_totals, sweep
+
+
+class AlreadyCompleted(Exception):
+    """The run is completed, and was to be opened only if it is not."""
 
 
 def take_run(attempt: Attempt, wait: float, *, counted: bool = True) -> Protocol[None]:
@@ -35,6 +39,7 @@ def take_run(attempt: Attempt, wait: float, *, counted: bool = True) -> Protocol
         RunBusy: that worker is still at it.
         Interrupted: this process is to stop while it waits.
         RunCancelled: somebody has asked for the run's end.
+        AlreadyCompleted: it is not to be opened then.
         Exception: what ``store.claim.open_run`` raises.
     """
     holder = this_process(attempt.instance)
@@ -44,6 +49,8 @@ def take_run(attempt: Attempt, wait: float, *, counted: bool = True) -> Protocol
     while not isinstance(outcome := (yield from open_run(attempt.fence, new_token, opening)), Taken):
         if isinstance(outcome, Cancelled):
             raise cancelled_error(attempt.run_id, outcome.why)
+        if isinstance(outcome, Completed):
+            raise AlreadyCompleted
         left = deadline - time.monotonic()
         if left <= 0:
             raise busy_error(attempt.run_id, outcome.holder, outcome.ttl)
@@ -128,7 +135,9 @@ def _opening(attempt: Attempt, holder: Holder, *, counted: bool) -> Opening:
             tags=options.tags or None,
         )
 
-    return Opening(birth, released_here, entry if counted else None, data, options.on_existing)
+    return Opening(
+        birth, released_here, entry if counted else None, data, options.on_existing, options.unless_completed
+    )
 
 
 def _take_over(attempt: Attempt, loaded: Loaded) -> None:

@@ -35,6 +35,7 @@ def blocking(run_id: str, steps: int, pause: float) -> int:
     """So many steps, each of which takes so many seconds after what it does."""
     for n in range(steps):
         run_step(run_id, n, pause)
+    do(run_id, "end")
     return steps
 
 
@@ -50,6 +51,7 @@ async def unblocking(run_id: str, steps: int, pause: float) -> int:
     """The same, async."""
     for n in range(steps):
         await run_step_async(run_id, n, pause)
+    do(run_id, "end")
     return steps
 
 

@@ -8,10 +8,11 @@ from itertools import islice
 from typing import TypeAlias
 
 from agentcheckpoint.core import ids
+from agentcheckpoint.current import released_here
 from agentcheckpoint.jobs.looking import Looked, look_at
 from agentcheckpoint.options import check_seconds
 from agentcheckpoint.store.connect import Connectable, connect
-from agentcheckpoint.store.due import due_runs, note_look, relist, unlisted
+from agentcheckpoint.store.due import due_runs, left_by_dead, note_look, relist, unlisted
 from agentcheckpoint.store.index import PAGE, listed_runs
 from agentcheckpoint.store.store import Store
 
@@ -84,7 +85,7 @@ def sweep(
         found.relisted = list_missing(where, namespace)
     due = where.run(due_runs(ids.check_namespace(namespace), 0, limit))
     found.more = due.more
-    for run in due.runs:
+    for run in (*due.runs, *where.run(left_by_dead(namespace, due.ahead, released_here))):
         looked = look_at(where, namespace, run, due.now_ms)
         if looked.what == "go" or looked.what == "unreadable":
             later = looked.now_ms + int(again * 1000)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 from agentcheckpoint.agents import Agent
 from agentcheckpoint.core import ids
+from agentcheckpoint.current import released_here
 from agentcheckpoint.errors import (
     AgentCheckpointError,
     CommitUnknown,
@@ -25,12 +26,14 @@ from agentcheckpoint.jobs.work import Worked
 from agentcheckpoint.options import check_seconds
 from agentcheckpoint.stopping import interrupt, signals_to
 from agentcheckpoint.store.connect import Connectable, connect, switched_off
-from agentcheckpoint.store.due import due_runs
+from agentcheckpoint.store.due import due_runs, left_by_dead
 from agentcheckpoint.store.index import Listed
 from agentcheckpoint.store.store import Store
 
-PAGE = 100
+PAGE = 200
 """How many runs of the list are asked for at a time."""
+DEAD_EVERY = 1.0
+"""Seconds between two looks for runs whose worker has died on this machine: these need not wait for a lease's end."""
 NAP = 0.2
 """Seconds after which it is looked whether the worker is to stop."""
 ALONE = 30.0
@@ -109,7 +112,7 @@ class Worker:
         """Runs that are left alone, and until when, on the monotonic clock."""
         self._said: set[str] = set()
         self._made = 0
-        self._relist_at = 0.0
+        self._relist_at = self._dead_at = 0.0
 
     def stop(self, reason: str = "the worker is to stop") -> None:
         """Lets ``run`` return once each attempt has ended at its next commit. Safe in a signal's own function."""
@@ -161,7 +164,8 @@ class Worker:
         skip = begun = 0
         while self._crew.free and not self._stopping:
             due = store.run(due_runs(self._namespace, skip, PAGE))
-            runs = [run for run in due.runs if not self._is_left_alone(run.run_id)]
+            found = [*due.runs, *self._left_by_dead(store, due.ahead)]
+            runs = [run for run in found if not self._is_left_alone(run.run_id)]
             random.shuffle(runs)  # so that workers that look at the same moment do not all reach for the same one
             for run in runs:
                 if not self._crew.free or self._stopping:
@@ -171,6 +175,12 @@ class Worker:
                 break
             skip += len(due.runs)
         return begun
+
+    def _left_by_dead(self, store: Store, runs: Sequence[Listed]) -> list[Listed]:
+        if time.monotonic() < self._dead_at:
+            return []
+        self._dead_at = time.monotonic() + DEAD_EVERY
+        return store.run(left_by_dead(self._namespace, runs, released_here))
 
     def _begin(self, store: Store, run: Listed, now_ms: int) -> bool:
         looked = look_at(store, self._namespace, run, now_ms)

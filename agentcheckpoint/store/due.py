@@ -5,13 +5,14 @@ The list holds hints. What is to be done with a run is decided by the run itself
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 
 from agentcheckpoint.core import ids
 from agentcheckpoint.core.lifecycle import Standing
 from agentcheckpoint.core.models import RunState
+from agentcheckpoint.errors import InvalidName
 from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Protocol, Refusal
 from agentcheckpoint.store.holder import Holder
 from agentcheckpoint.store.index import Listed, ask
@@ -24,6 +25,8 @@ TRIES = 3
 """How often a note is tried while others write to the list."""
 FACTS = (*META, "due", "agent")
 
+K = TypeVar("K")
+
 
 @dataclass(frozen=True, slots=True)
 class Due:
@@ -32,16 +35,18 @@ class Due:
     Attributes:
         now_ms: the server's clock, milliseconds since the epoch.
         runs: those that are due by it; the time of each is its note.
+        ahead: those that come next, and have time: they sleep, or somebody works on them.
         more: whether others may be due behind them.
     """
 
     now_ms: int
     runs: tuple[Listed, ...]
+    ahead: tuple[Listed, ...]
     more: bool
 
 
 def due_runs(namespace: str, skip: int, most: int) -> Protocol[Due]:
-    """The runs that are due by now, after the first ``skip`` lines.
+    """What stands in the list after its first ``skip`` lines, ``most`` lines of it.
 
     Raises:
         StoreRefused, StoreUnavailable.
@@ -51,7 +56,44 @@ def due_runs(namespace: str, skip: int, most: int) -> Protocol[Due]:
     pairs = zip(flat[::2], flat[1::2], strict=True)
     lines = [Listed(name.decode("utf-8", "replace"), int(float(at))) for name, at in pairs]
     ready = tuple(line for line in lines if line.at_ms <= now)
-    return Due(now, ready, len(ready) == most)
+    return Due(now, ready, tuple(lines[len(ready) :]), len(ready) == most)
+
+
+def left_by_dead(namespace: str, runs: Sequence[Listed], released: Callable[[Holder], bool]) -> Protocol[list[Listed]]:
+    """Those of the runs whose holder is provably dead, as far as can be told from here, or has released them.
+
+    Raises:
+        StoreRefused, StoreUnavailable.
+    """
+    named = {run: RunKeys(tag) for run in runs if (tag := _tag(namespace, run.run_id))}
+    if not named:
+        return []
+    under = yield from _heads(named)
+    if not under:
+        return []
+    leases = yield from ask(*(("GET", keys.lease(head)) for keys, head in under.values()))
+    found: list[Listed] = []
+    for run, lease in zip(under, leases, strict=True):
+        if isinstance(lease, bytes) and busy(run.run_id, "", lease, 0, released) is None:
+            found.append(run)
+    return found
+
+
+def _heads(runs: Mapping[K, RunKeys]) -> Protocol[dict[K, tuple[RunKeys, str]]]:
+    """The keys and the current token of each run that has one."""
+    heads = yield from ask(*(("GET", keys.head) for keys in runs.values()))
+    return {
+        run: (keys, head.decode("ascii"))
+        for (run, keys), head in zip(runs.items(), heads, strict=True)
+        if isinstance(head, bytes) and is_token(head.decode("ascii", "replace"))
+    }
+
+
+def _tag(namespace: str, run_id: str) -> str | None:
+    try:
+        return ids.run_tag(namespace, run_id)
+    except InvalidName:
+        return None
 
 
 def standing_of(address: Address, released: Callable[[Holder], bool]) -> Protocol[tuple[Standing, int]]:
@@ -131,23 +173,15 @@ def unlisted(namespace: str, runs: Sequence[str]) -> Protocol[list[str]]:
     """Those of the runs on which there may be work, and that do not stand in the list, as far as one look tells.
 
     Raises:
-        InvalidName: one of them can be no run's id.
         StoreRefused, StoreUnavailable.
     """
     (scores,) = yield from ask(("ZMSCORE", due_key(namespace), *runs))
     missing = {
-        run_id: RunKeys(ids.run_tag(namespace, run_id))
+        run_id: RunKeys(tag)
         for run_id, score in zip(runs, scores, strict=True)
-        if score is None
+        if score is None and (tag := _tag(namespace, run_id))
     }
-    if not missing:
-        return []
-    heads = yield from ask(*(("GET", keys.head) for keys in missing.values()))
-    under = {
-        run_id: (missing[run_id], head.decode("ascii"))
-        for run_id, head in zip(missing, heads, strict=True)
-        if isinstance(head, bytes) and is_token(head.decode("ascii", "replace"))
-    }
+    under = (yield from _heads(missing)) if missing else {}
     if not under:
         return []
     states = yield from ask(*(("HMGET", keys.meta(head), "state", "due") for keys, head in under.values()))
