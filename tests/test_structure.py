@@ -43,6 +43,9 @@ ONLY_IN = {
     "genai_prices": ("core.published",),
     "typer": ("cli",),
     "rich": ("cli", "demo"),
+    "celery": ("jobs.celery",),
+    "rq": ("jobs.rq",),
+    "dramatiq": ("jobs.dramatiq",),
 }
 NOWHERE = ["tenacity", "pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle", "yaml", "requests", "httpx"]
 IMPURE = ["asyncio", "os", "pathlib", "random", "secrets", "signal", "socket", "ssl", "subprocess", "tempfile", "time"]
