@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from agentcheckpoint.agents import Agent
 from agentcheckpoint.core.ids import check_namespace
-from agentcheckpoint.errors import RunBusy, RunCancelled, RunMisuse
+from agentcheckpoint.errors import Interrupted, RunBusy, RunCancelled, RunMisuse
 from agentcheckpoint.jobs.sweeping import Swept, sweep
 from agentcheckpoint.jobs.work import Worked, work_on
 from agentcheckpoint.jobs.worker import RELIST_EVERY, by_name, log
@@ -109,7 +109,7 @@ class EngineTasks(ABC):
             return None
         worked = work_on(self.agents[agent], run_id, store=self.store, namespace=self.namespace)
         _tell(run_id, agent, worked)
-        if worked.state == "interrupted" and self._leaving.is_set():
+        if worked.state == "interrupted" and isinstance(worked.error, Interrupted):
             self.enqueue(run_id, agent)  # whoever stays goes on at once
         return worked
 

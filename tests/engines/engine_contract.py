@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import subprocess
+import runpy
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pytest
-from engine_life import EXAMPLES, PATIENCE, Engine, Holding, Stage, until
+from engine_life import EXAMPLES, Engine, Holding, Stage, until
 from faults.servers import Server, binaries
 
 from agentcheckpoint.core.models import Closed
@@ -108,11 +108,12 @@ class EngineContract:
         assert play.states("stopped") == ["interrupted", "completed"]
         assert worker.wait() == 0, worker.log
 
-    def test_the_example_s_command_starts_a_run_once(self, play: Play) -> None:
-        paid = len(play.provider.journal)
-        command = [sys.executable, f"{self.engine.module}.py", "command", "Why?"]
-        ran = subprocess.run(command, cwd=EXAMPLES, capture_output=True, text=True, timeout=PATIENCE)
-        assert (ran.returncode, ran.stdout) == (0, "started\n"), ran.stderr
-        assert not play.stage.tasks.start(play.stage.agent, "command", "Why?")
+    def test_the_example_s_command_starts_a_run_once(self, play: Play, capsys: pytest.CaptureFixture[str]) -> None:
+        paid, script = len(play.provider.journal), str(EXAMPLES / f"{self.engine.module}.py")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", [script, "command", "Why?"])
+            for _ in range(2):
+                runpy.run_path(script, run_name="__main__")
+        assert capsys.readouterr().out == "started\nis there already\n"
         play.stage.until_completed("command")
         play.check("command", paid)
