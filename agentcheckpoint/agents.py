@@ -94,7 +94,7 @@ class Agent(Generic[P, R]):
                 f"agent {self.name!r}: AGENTCHECKPOINT=off, and a run that is not stored cannot be handed on."
             )
         data = encode_arguments(self._fn, args, kwargs)
-        return submit_call(self._call(id, args, kwargs, data), connect(self._store))
+        return submit_call(self._call(id, *decode_arguments(self._fn, data), data), connect(self._store))
 
     def resume(self, id: str, /) -> R:
         """Goes on with a run of this agent, with the arguments that are stored for it.
@@ -168,6 +168,7 @@ class Agent(Generic[P, R]):
         inspect.signature(self._fn).bind(*args, **kwargs)
         try:
             data = encode_arguments(self._fn, args, kwargs)
+            args, kwargs = decode_arguments(self._fn, data)  # as another process gets them: 1 for a float is 1.0
         except (ResultNotStorable, RunMisuse):  # such a run can be resumed by its caller alone
             data = None
         call = self._call(run_id, args, kwargs, data)

@@ -91,7 +91,7 @@ class Attempt:
         self.birth = ""
         """The id of the log entry with which the run was begun, or begun afresh."""
         self.results = Results(self.fence, ())
-        self.clock = (0, time.monotonic())
+        self.clock: tuple[int, float] = (0, time.monotonic())
         """The server's time, and this process's at that moment."""
 
     # -- time and words -------------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ class RunExists(AgentCheckpointError):
 
 
 class RunCancelled(AgentCheckpointError):
-    """The run was cancelled: it is not opened again, unless ``ac.retry`` revives it."""
+    """The run was cancelled: it is not opened again, unless somebody revives it."""
 
 
 class RunBusy(AgentCheckpointError):

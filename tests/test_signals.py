@@ -67,8 +67,14 @@ def go_on(url: str, run_id: str) -> float:
     return took
 
 
-@pytest.mark.parametrize("kind", ["blocking", "loop", "threads"])
-@pytest.mark.parametrize("here", [True, False], ids=["here", "elsewhere"])
+@pytest.mark.parametrize(
+    "kind, here",
+    [
+        pytest.param("blocking", True, id="blocking"),
+        pytest.param("loop", False, id="loop, seen from elsewhere"),
+        pytest.param("threads", False, id="threads, seen from elsewhere"),
+    ],
+)
 def test_sigterm_ends_the_attempt_once_the_step_is_recorded(
     script: Script, kind: str, here: bool, embedded_url: str, request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,

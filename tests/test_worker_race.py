@@ -1,8 +1,12 @@
-"""Eight workers race for the same two hundred runs: each is worked on to its end once, and nothing is done twice."""
+"""Eight workers race for the same runs: each is worked on to its end once, and nothing is done twice.
+
+``RACE_RUNS=200`` makes it the full race.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -15,7 +19,7 @@ from worked_agents import done
 import agentcheckpoint as ac
 from agentcheckpoint.core.models import Done
 
-RUNS, WORKERS = 200, 8
+RUNS, WORKERS = int(os.environ.get("RACE_RUNS", "60")), 8
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::agentcheckpoint.errors.DurabilityWarning"),

@@ -88,6 +88,33 @@ def wake_at(seconds: float) -> int:
 
 
 @ac.agent
+def held(run_id: str) -> int:
+    """Three steps; the second one ends once there is a file beside the journal that lets it."""
+    run_step(run_id, 0, 0)
+    wait_for_leave(run_id)
+    run_step(run_id, 2, 0)
+    return 3
+
+
+@ac.step
+def wait_for_leave(run_id: str) -> str:
+    what = do(run_id, "1")
+    while not Path(os.environ["WORKED_JOURNAL"] + ".leave").exists():
+        time.sleep(0.01)
+    return what
+
+
+@ac.agent
+def waiting(run_id: str) -> int:
+    """Waits without an end, as long as there is no file beside the journal that answers it."""
+    run_step(run_id, 0, 0)
+    if not Path(os.environ["WORKED_JOURNAL"] + ".pass").exists():
+        raise ac.Suspended("it waits")
+    run_step(run_id, 1, 0)
+    return 2
+
+
+@ac.agent
 def leaving(run_id: str) -> int:
     """Ends its process, or tries to."""
     raise SystemExit(run_id)

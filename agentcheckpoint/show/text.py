@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from agentcheckpoint.core.ledger import fold_entries, logged_money, money, report
+from agentcheckpoint.core.lifecycle import since_restart
 from agentcheckpoint.core.models import Done, Failed, Intent, LedgerEntry, LogEntry, Rejected, StepKind, Usage
 from agentcheckpoint.show.layout import Column, cut, lay_out, plain
 
@@ -73,9 +74,12 @@ class _Story:
 
 
 def step_rows(entries: Sequence[LogEntry]) -> list[StepRow]:
-    """Fold a run's log into one row per slot, in the order in which the slots first appear."""
+    """Fold a run's log into one row per slot, in the order in which the slots first appear.
+
+    Of what was recorded before the run was begun afresh, only the money is told.
+    """
     stories: dict[str, _Story] = {}
-    for entry in entries:
+    for entry in since_restart(entries):
         if isinstance(entry, Intent | Done | Failed | Rejected):
             stories.setdefault(entry.slot, _Story()).tell(entry)
     bought: dict[str, list[LedgerEntry]] = {}

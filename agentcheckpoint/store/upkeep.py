@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from agentcheckpoint.core.models import LedgerEntry
 from agentcheckpoint.errors import RunNotFound, StoreUnavailable
-from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply
+from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply, executed
 from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.holder import Holder
 from agentcheckpoint.store.keys import RunKeys, is_token
@@ -25,8 +25,8 @@ def renew(fence: Fence) -> Protocol[None]:
         replies = yield Packet((("MULTI",), lease, ("GET", keys.cancel), ("GET", keys.head), ("EXEC",)))
     except (NotSent, Lost):
         return
-    outcome = replies[-1]
-    if isinstance(outcome, list) and isinstance(outcome[-1], bytes):
+    outcome = executed(replies)
+    if outcome is not None and isinstance(outcome[-1], bytes):
         fence.hear(outcome[-2])
         head = parse_head(fence.run_id, keys.head, outcome[-1])
         if head not in fence.issued:

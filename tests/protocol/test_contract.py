@@ -91,7 +91,7 @@ def opening(fence: Fence) -> Protocol[Any]:
     return open_run(
         fence,
         new_token,
-        Opening(birth, lambda n: Opened(id=new_id(), at=1, attempt=n, worker="w"), lambda holder: False),
+        Opening(birth, lambda holder: False, lambda n: Opened(id=new_id(), at=1, attempt=n, worker="w")),
     )
 
 

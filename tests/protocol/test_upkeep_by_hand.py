@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 import pytest
-from hand import ALIVE, LOOK, META_OF_R, REFUSED, Hand, a_load, fence, gave_back, opening, tokens
+from hand import ALIVE, LOOK, META_OF_R, REFUSED, Hand, a_load, fence, gave_back, meta_of, opening, tokens
 
 from agentcheckpoint.core.models import LedgerEntry
 from agentcheckpoint.errors import CheckpointCorrupt, RunNotFound, StoreRefused, StoreUnavailable
@@ -57,7 +57,7 @@ def test_a_claim_that_ran_without_its_multi_is_in_doubt_and_looked_at_again() ->
     alone = [LOADING, *[b"OK"] * (len(hand.commands) - 2), Refusal("ERR", "EXEC without MULTI")]
     hand.reply(*alone)
     assert hand.words == LOOK
-    hand.reply(1, b"OK", b"1.t1", 0).reply(b"OK", ALIVE, 9_000, META_OF_R, b"1.t1")
+    hand.reply(1, b"OK", b"1.t1", 0).reply(b"OK", ALIVE, 9_000, None, META_OF_R, b"1.t1")
     assert ("SET", "ac:{tag}:head", "2.t2") in hand.commands, "it goes on from its own token"
 
 
@@ -77,11 +77,11 @@ def test_a_key_of_a_foreign_type_is_corrupt_wherever_the_claim_meets_it(place: i
             replies[(0, 2, 3)[place]] = WRONGTYPE
             opened().reply(*replies)
         else:
-            opened().reply(1, b"OK", b"1.x", 0).reply(b"OK", None, -2, WRONGTYPE, b"1.x")
+            opened().reply(1, b"OK", b"1.x", 0).reply(b"OK", None, -2, None, WRONGTYPE, b"1.x")
 
 
 def test_an_error_of_a_claims_own_writes_is_corrupt() -> None:
-    hand = opened().reply(1, b"OK", b"1.x", 0).reply(b"OK", None, -2, [b"birth", b"1", b"retryable", b"1"], b"1.x")
+    hand = opened().reply(1, b"OK", b"1.x", 0).reply(b"OK", None, -2, None, meta_of(b"retryable"), b"1.x")
     inside: list[Any] = [b"OK"] * (len(hand.commands) - 9)
     inside[1] = WRONGTYPE
     hand.executed(*inside, *a_load("2.t1"))
@@ -90,13 +90,13 @@ def test_an_error_of_a_claims_own_writes_is_corrupt() -> None:
 
 
 def test_a_lease_that_cannot_be_read_is_somebodys() -> None:
-    hand = opened().reply(1, b"OK", b"1.x", 0).reply(b"OK", b"not JSON", 3_000, META_OF_R, b"1.x")
+    hand = opened().reply(1, b"OK", b"1.x", 0).reply(b"OK", b"not JSON", 3_000, None, META_OF_R, b"1.x")
     assert hand.outcome == Busy(None, 3.0)
 
 
 def test_a_completed_run_that_is_opened_again_stays_completed_until_a_step_runs() -> None:
-    hand = opened().reply(1, b"OK", b"1.x", 0).reply(b"OK", None, -2, [b"birth", b"1", b"completed", b"4"], b"1.x")
-    assert ("HSET", "ac:{tag}:2.t1:meta", "schema", 1, "attempt", 5, "state", "completed") in hand.commands
+    hand = opened().reply(1, b"OK", b"1.x", 0).reply(b"OK", None, -2, None, meta_of(b"completed", b"4"), b"1.x")
+    assert ("HSET", "ac:{tag}:2.t1:meta", "schema", 1, "attempt", 5, "state", "completed", "due", "") in hand.commands
     hand.executed(*[b"OK"] * (len(hand.commands) - 9), *a_load("2.t1"))
     assert isinstance(hand.outcome, Taken)
 
@@ -215,7 +215,7 @@ def test_a_renewal_takes_a_token_of_its_own_for_no_stranger() -> None:
     mine = fence("1.a")
     hand = Hand(renew(mine))
     mine.issue("2.b")
-    hand.executed(b"OK", b"2.b")
+    hand.executed(b"OK", None, b"2.b")
     assert mine.heir is None
 
 
