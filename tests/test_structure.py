@@ -62,6 +62,9 @@ ONLY_IN = {
     "typer": ("cli",),
     "rich": ("cli", "demo"),
     "tenacity": ("retries",),
+    "celery": ("jobs.celery",),
+    "rq": ("jobs.rq",),
+    "dramatiq": ("jobs.dramatiq",),
 }
 NOWHERE = ["pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle", "yaml", "requests", "httpx"]
 IMPURE = ["asyncio", "os", "pathlib", "random", "secrets", "signal", "socket", "ssl", "subprocess", "tempfile", "time"]

@@ -77,7 +77,7 @@ async def work_on_async(
     mine = agent.using(store=store, namespace=namespace, wait=0.0, on_existing="must")
     error: BaseException | None = None
     try:
-        result = await asyncio.to_thread(mine.resume, run_id)  # it reads the arguments; of an async agent, no more
+        result = await asyncio.to_thread(mine.attempt, run_id)  # it reads the arguments; of an async agent, no more
         if asyncio.iscoroutine(result):
             await result
     except BaseException as exc:
