@@ -63,13 +63,13 @@ def test_a_scenario_is_its_seed() -> None:
 
 @pytest.mark.parametrize("seed", ["", "a3", "a3:r41", "a3:r41.unknown", "a3:p1.cut-before", "b1:r1.delay"])
 def test_what_is_no_scenario_is_refused(seed: str) -> None:
-    done = subprocess.run([*SEARCH, "--replay", seed], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*SEARCH, "--replay", seed], cwd=ROOT, capture_output=True, text=True, timeout=250)
     assert done.returncode == 2 and "Traceback" not in done.stderr
 
 
 def test_a_scenario_is_played_again_by_its_seed() -> None:
     replay = [*SEARCH, "--replay", "a1:r60.kill-after"]
-    done = subprocess.run(replay, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(replay, cwd=ROOT, capture_output=True, text=True, timeout=250)
     said = json.loads(done.stdout)
     assert (said["scenarios"], said["fired"], said["deaths"], said["violations"]) == (1, 1, 1, 0)
 

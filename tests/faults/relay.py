@@ -21,9 +21,9 @@ from .scenario import Fault
 
 GIVEN_UP = 0.03
 """Seconds after its sender has given it up that a late command, or a late answer, goes on."""
-LONGEST = 3.0
+LONGEST = 20.0
 """Seconds that it is held back if nobody gives it up."""
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds after which a worker that has not ended is stuck."""
 
 
