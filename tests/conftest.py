@@ -9,9 +9,13 @@ import pytest
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "protocol")]
 
-LONGEST = "test_faults test_corruption test_server_deaths test_demo test_typing test_model test_readme".split()
-"""The modules that take longest, the longest first."""
+LONGEST = ("faults", "corruption", "server_deaths", "demo", "typing", "model", "readme")
+"""What the modules test that take longest, the longest first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+    def place(item: pytest.Item) -> int:
+        tested = item.path.stem.removeprefix("test_")
+        return LONGEST.index(tested) if tested in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
