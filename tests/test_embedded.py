@@ -88,7 +88,7 @@ def home(homes: Callable[[str], Path]) -> Path:
 
 
 def client(server: EmbeddedServer) -> redis.Redis:
-    return redis.Redis.from_url(server.url, retry=None, socket_timeout=60)
+    return redis.Redis.from_url(server.url, retry=None, socket_timeout=250)
 
 
 def in_processes(count: int, work: Callable[..., Any], *given: Any) -> list[Any]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from agentcheckpoint.openai import streams
 from agentcheckpoint.testing.provider import Provider
 
 
@@ -22,6 +23,12 @@ def little_to_collect() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine does not read the rest of a stream too late: what is tested of the limit sets one of its own."""
+    monkeypatch.setattr(streams, "DRAIN", 60.0)
 
 
 @pytest.fixture
