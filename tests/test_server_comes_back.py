@@ -31,6 +31,12 @@ def binary(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is waited for may take its time to come back, on a slow machine."""
+    monkeypatch.setattr(patience, "PAUSES", (*patience.PAUSES, *(3.2,) * 12))
+
+
 @pytest.fixture
 def shop() -> Shop:
     return Shop()
