@@ -93,7 +93,7 @@ def _run_script(room: Path, url: str, kill: list[str]) -> str:
 
 def failure_points(room: Path) -> str:
     command = [sys.executable, str(HERE / "failure_points.py"), str(room)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     lines = [
         "| killed | replayed by the next start | function called | provider paid | unresolved | paid twice |",
