@@ -326,7 +326,7 @@ def loaded(code: str) -> set[str]:
         [sys.executable, "-c", f"{code}\nimport sys\nprint('\\n' + ' '.join(sys.modules))"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=250,
     )
     assert done.returncode == 0, done.stderr
     return {_root(name) for name in done.stdout.splitlines()[-1].split()} & set(HEAVY)
