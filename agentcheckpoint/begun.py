@@ -13,7 +13,7 @@ from agentcheckpoint.core.journal import Scope
 from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.explain import placed
 from agentcheckpoint.flow import Course, Flow, Raised, Returned
-from agentcheckpoint.options import Step
+from agentcheckpoint.options import Step, refuse_approval
 from agentcheckpoint.steps import Plan, decide, keep, note_failure, replay, scope_in
 
 _NOTHING = object()
@@ -43,6 +43,7 @@ class Begun:
                 run_id=attempt.run_id,
                 step=step.name,
             )
+        refuse_approval(step, "run.begin calls nothing: ask with run.wait_for")
         with placed(attempt.run_id, step.name):
             self._type = result_type(step.returns if returns is UNANNOTATED else returns)
 

@@ -8,7 +8,7 @@ from agentcheckpoint.core.budget import Ask
 from agentcheckpoint.core.models import LedgerEntry
 from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.flow import Flow
-from agentcheckpoint.options import Step, as_step
+from agentcheckpoint.options import Step, as_step, refuse_approval
 from agentcheckpoint.paying import reserve
 from agentcheckpoint.steps import Plan, decide, keep_result, plan_step, replay
 
@@ -32,6 +32,7 @@ def plan_charge(attempt: Attempt, step: str | Step, usd: Dollars) -> tuple[Plan,
             run_id=attempt.run_id,
             step=named.name,
         )
+    refuse_approval(named, "run.charge calls nothing: ask with run.wait_for")
     return plan_step(attempt, named, "step", charge, (nano,), {}), nano
 
 

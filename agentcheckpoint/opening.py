@@ -18,6 +18,7 @@ from agentcheckpoint.stopping import unwatch_sigterm, watch_sigterm
 from agentcheckpoint.store.effects import Protocol
 from agentcheckpoint.store.index import list_due, list_run
 from agentcheckpoint.taking import end_attempt, take_run
+from agentcheckpoint.waits import until_begun, wake_if_answered
 
 MENTIONED = 5
 """How many unmet steps a warning names."""
@@ -102,6 +103,8 @@ def _end_streams(attempt: Attempt) -> Course[BaseException | None]:
 
 def _close(attempt: Attempt, error: BaseException | None, data: bytes | None) -> Course[None]:
     entry_id, state = new_id(), state_after(error, cancelled=bool(attempt.fence.cancelled))
+    if state == "waiting":
+        yield Perform(until_begun(attempt))
     stored = None if data is None or error is not None else attempt.chain.encode(data, attempt.where("", entry_id))
     report = attempt.cost()
     closed = Closed(
@@ -110,7 +113,7 @@ def _close(attempt: Attempt, error: BaseException | None, data: bytes | None) ->
         state=state,
         error=failure(error) if error is not None and state in ("retryable", "cancelled") else None,
         output=None if stored is None else Payload(size=len(stored), codec=attempt.chain.name),
-        due=due_after(error, state, attempt.now_ms()),
+        due=due_after(error, state, attempt.now_ms(), attempt.journal.waits),
         saved=report.saved,
         replayed=report.replayed,
         saved_unpriced=report.saved_unpriced,
@@ -119,6 +122,8 @@ def _close(attempt: Attempt, error: BaseException | None, data: bytes | None) ->
     if not attempt.is_listed:  # what was to say so was lost
         yield Perform(_list(attempt))
     yield Perform(list_due(attempt.namespace, attempt.run_id, closed.due))
+    if state == "waiting":
+        yield Perform(wake_if_answered(attempt))
     if error is None:
         _warn_unmet(attempt)
 

@@ -23,6 +23,9 @@ OnMismatch: TypeAlias = Literal["error", "rerun", "reuse"]
 """What to do when a recorded step is called with other inputs: raise, run it again (and pay), or take the record."""
 
 
+Approve: TypeAlias = bool | str | Callable[..., str]
+"""Whether a person is asked before a step is called: yes, with which text, or what makes it from the arguments."""
+
 LEASE = 30.0
 """Seconds that a lease lasts without being renewed."""
 MIN_LEASE, MAX_LEASE = 0.05, 86_400
@@ -49,10 +52,13 @@ class Step:
             then paid for: its intent is stored before it is made.
         max_cost: what a call costs at most, in dollars: its bound under a budget.
         max_tokens: the same in tokens.
+        approve: before it is called the first time, a person is asked: ``True``, a text for him, or what makes one
+            from the step's arguments. Until somebody answers, the run waits; if he says no, the step raises
+            ``NotApproved``.
 
     Raises:
         InvalidName: the name or key cannot be used.
-        RunMisuse: there is no such policy, or ``accept``, ``usage`` or ``cost`` is async.
+        RunMisuse: there is no such policy, or ``accept``, ``usage``, ``cost`` or ``approve`` is async.
         TypeError, ValueError: an amount is a float, or none.
     """
 
@@ -69,6 +75,7 @@ class Step:
     cost: Dollars | Callable[[Any], Dollars] | None = None
     max_cost: Dollars | None = None
     max_tokens: int | None = None
+    approve: Approve = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", ids.check_name(self.name))  # in normal form: two spellings are one step
@@ -76,9 +83,10 @@ class Step:
             ids.check_key(self.key)
         if self.on_mismatch is not None:
             check_policy(self.on_mismatch)
-        if any(map(inspect.iscoroutinefunction, (self.accept, self.usage, self.cost))):
+        if any(map(inspect.iscoroutinefunction, (self.accept, self.usage, self.cost, self.approve))):
             raise RunMisuse(
-                f"step {self.name!r}: accept=, usage= and cost= are called without await: they cannot be async."
+                f"step {self.name!r}: accept=, usage=, cost= and approve= are called without await: they cannot be "
+                "async."
             )
         for what, amount in (("cost", self.cost), ("max_cost", self.max_cost)):
             if amount is not None and not callable(amount):
@@ -138,6 +146,16 @@ def check_seconds(option: str, value: object, least: float, most: float) -> None
         return
     allowed = f"{least:g} or more" if math.isinf(most) else f"{least:g} to {most:,}"
     raise RunMisuse(f"{option}={value!r}: it is a number, {allowed} seconds.")
+
+
+OFF = "AGENTCHECKPOINT=off, and nobody can be asked by a run that is not stored"
+"""Why an approval cannot be had where the library is switched off."""
+
+
+def refuse_approval(step: Step, why: str) -> None:
+    """Raises ``RunMisuse`` if the step is to be approved, where nobody can be asked."""
+    if step.approve:
+        raise RunMisuse(f"step {step.name!r} has approve=: {why}. It was not called.", step=step.name)
 
 
 def as_step(step: str | Step) -> Step:

