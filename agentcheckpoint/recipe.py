@@ -83,10 +83,11 @@ class Recipe:
         The slot is taken here, not when the coroutine is awaited. Where no run is active, the function just runs.
         """
         here = current.position()
+        if here is None or here.attempt.store is None:
+            refuse_approval(self.step, OFF if switched_off() else "no run is active, by which somebody could be asked")
         if here is None:
             self._warn()
         if here is None or here.attempt.store is None:
-            refuse_approval(self.step, OFF if switched_off() else "no run is active, by which somebody could be asked")
             return self.fn(*args, **kwargs)
         flow = step_flow(plan_step(here.attempt, self._step(args, kwargs, key), self.kind, self.fn, args, kwargs))
         return (run_flow_async if self.is_async else run_flow)(here.attempt.store, flow)

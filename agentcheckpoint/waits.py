@@ -74,7 +74,7 @@ def _carry_out(wait: Wait) -> Course[bytes]:
             if given.what == "answer":
                 given, refused = _taken(wait, given)
                 if refused is not None:
-                    entry = yield from _begin(wait, entry.until, refused)
+                    entry = yield from _begin(wait, wait.attempt.now_ms(), entry.until, refused)
                     continue
             data = given.model_dump_json(exclude_none=True).encode()
             ms = max(0, wait.attempt.now_ms() - entry.at)
@@ -97,16 +97,16 @@ def _begun(wait: Wait) -> Course[Waiting]:
     if pending is None:
         now = wait.attempt.now_ms()
         until = wait.at_ms if wait.span_ms is None else now + wait.span_ms
-        pending = yield from _begin(wait, until, None)
+        pending = yield from _begin(wait, now, until)
     wait.attempt.journal.waits.meet(pending)
     return pending
 
 
-def _begin(wait: Wait, until: int | None, refused: str | None) -> Course[Waiting]:
+def _begin(wait: Wait, now: int, until: int | None, refused: str | None = None) -> Course[Waiting]:
     attempt = wait.attempt
     entry = Waiting(
         id=new_id(),
-        at=attempt.now_ms(),
+        at=now,
         slot=wait.slot,
         digest=wait.call.inputs.digest,
         until=until if until is None else min(until, MOST),
