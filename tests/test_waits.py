@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import pytest
 from memory_runs import ask, fresh, leased, logged
-from pydantic import AfterValidator, BaseModel
+from pydantic import AfterValidator, BaseModel, PlainValidator
 
 import agentcheckpoint as ac
 from agentcheckpoint import waits
@@ -507,7 +507,7 @@ async def test_where_the_library_is_off_an_async_sleep_sleeps(monkeypatch: pytes
     ("words", "returns", "options"),
     [
         ("cannot be stored", range, {}),
-        ("JSON schema", type[int], {}),
+        ("JSON schema", Annotated[int, PlainValidator(int)], {}),
         ("seconds=-1", bool, {"timeout": -1}),
         ("characters", bool, {"prompt": "x" * 10_001}),
     ],
