@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import pytest
 from memory_runs import ask, fresh, leased, logged
-from pydantic import AfterValidator, BaseModel, PlainValidator
+from pydantic import AfterValidator, BaseModel, InstanceOf, PlainSerializer
 
 import agentcheckpoint as ac
 from agentcheckpoint import waits
@@ -507,7 +507,7 @@ async def test_where_the_library_is_off_an_async_sleep_sleeps(monkeypatch: pytes
     ("words", "returns", "options"),
     [
         ("cannot be stored", range, {}),
-        ("JSON schema", Annotated[int, PlainValidator(int)], {}),
+        ("JSON schema", Annotated[InstanceOf[Decision], PlainSerializer(str)], {}),
         ("seconds=-1", bool, {"timeout": -1}),
         ("characters", bool, {"prompt": "x" * 10_001}),
     ],
