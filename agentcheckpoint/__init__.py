@@ -15,6 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agentcheckpoint.aio import AsyncRun as AsyncRun
+    from agentcheckpoint.answering import Answered as Answered
+    from agentcheckpoint.answering import Question as Question
+    from agentcheckpoint.answering import answer as answer
+    from agentcheckpoint.answering import waiting as waiting
+    from agentcheckpoint.approving import Approval as Approval
     from agentcheckpoint.core.budget import Budget as Budget
     from agentcheckpoint.core.budget import Exceeded as Exceeded
     from agentcheckpoint.core.ledger import CostReport as CostReport
@@ -30,6 +35,8 @@ if TYPE_CHECKING:
     from agentcheckpoint.decorators import tool as tool
     from agentcheckpoint.errors import AgentCheckpointError as AgentCheckpointError
     from agentcheckpoint.errors import AgentCheckpointWarning as AgentCheckpointWarning
+    from agentcheckpoint.errors import AlreadyAnswered as AlreadyAnswered
+    from agentcheckpoint.errors import AnswerRefused as AnswerRefused
     from agentcheckpoint.errors import BudgetExceeded as BudgetExceeded
     from agentcheckpoint.errors import CheckpointCorrupt as CheckpointCorrupt
     from agentcheckpoint.errors import CheckpointsLost as CheckpointsLost
@@ -40,6 +47,7 @@ if TYPE_CHECKING:
     from agentcheckpoint.errors import InvalidStore as InvalidStore
     from agentcheckpoint.errors import LeaseLost as LeaseLost
     from agentcheckpoint.errors import NoActiveRunWarning as NoActiveRunWarning
+    from agentcheckpoint.errors import NotApproved as NotApproved
     from agentcheckpoint.errors import NotInstalled as NotInstalled
     from agentcheckpoint.errors import ResultNotStorable as ResultNotStorable
     from agentcheckpoint.errors import RunBusy as RunBusy
@@ -60,6 +68,8 @@ if TYPE_CHECKING:
     from agentcheckpoint.errors import Suspended as Suspended
     from agentcheckpoint.errors import UnmetStepsWarning as UnmetStepsWarning
     from agentcheckpoint.errors import UnrecordedCallWarning as UnrecordedCallWarning
+    from agentcheckpoint.errors import WaitNotFound as WaitNotFound
+    from agentcheckpoint.errors import WaitTimeout as WaitTimeout
     from agentcheckpoint.identity import idempotency_key as idempotency_key
     from agentcheckpoint.jobs.ending import cancel as cancel
     from agentcheckpoint.jobs.ending import retry as retry
@@ -94,6 +104,8 @@ if TYPE_CHECKING:
 _HOME = {
     "aio": ("AsyncRun",),
     "series": ("Attempts", "attempts"),
+    "answering": ("Answered", "Question", "answer", "waiting"),
+    "approving": ("Approval",),
     "core.budget": ("Budget", "Exceeded"),
     "core.ledger": ("CostReport",),
     "core.models": ("LedgerEntry", "Usage"),
@@ -104,6 +116,8 @@ _HOME = {
     "errors": (
         "AgentCheckpointError",
         "AgentCheckpointWarning",
+        "AlreadyAnswered",
+        "AnswerRefused",
         "BudgetExceeded",
         "CheckpointCorrupt",
         "CheckpointsLost",
@@ -114,6 +128,7 @@ _HOME = {
         "InvalidStore",
         "LeaseLost",
         "NoActiveRunWarning",
+        "NotApproved",
         "NotInstalled",
         "ResultNotStorable",
         "RunBusy",
@@ -134,6 +149,8 @@ _HOME = {
         "Suspended",
         "UnmetStepsWarning",
         "UnrecordedCallWarning",
+        "WaitNotFound",
+        "WaitTimeout",
     ),
     "identity": ("idempotency_key",),
     "jobs.ending": ("cancel", "retry"),

@@ -13,9 +13,10 @@ from agentcheckpoint.charging import charge_flow, plan_charge
 from agentcheckpoint.core.amounts import Dollars
 from agentcheckpoint.core.codec import UNANNOTATED
 from agentcheckpoint.core.models import StepKind
-from agentcheckpoint.face import RunBase, recorded_now, recorded_random, recorded_uuid
+from agentcheckpoint.face import recorded_now, recorded_random, recorded_uuid
 from agentcheckpoint.flow import run_flow_async
-from agentcheckpoint.options import Step, as_step
+from agentcheckpoint.options import OFF, Step, as_step, refuse_approval
+from agentcheckpoint.pausing import AsyncWaits
 from agentcheckpoint.steps import plan_step, step_flow
 
 P = ParamSpec("P")
@@ -23,7 +24,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class AsyncRun(RunBase):
+class AsyncRun(AsyncWaits):
     """An open run on an event loop. The slot of a step is taken when it is called, not when it is awaited."""
 
     @overload
@@ -83,6 +84,7 @@ class AsyncRun(RunBase):
         self, step: Step, kind: StepKind, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Coroutine[Any, Any, Any]:
         if self._attempt.store is None:
+            refuse_approval(step, OFF)
             return _bare(fn, args, kwargs)
         plan = plan_step(self._attempt, step, kind, fn, args, kwargs)
         return run_flow_async(self._attempt.store, step_flow(plan))

@@ -15,7 +15,7 @@ from agentcheckpoint.explain import placed
 from agentcheckpoint.flow import Course, Flow, Raised
 from agentcheckpoint.identity import key_of, random_key
 from agentcheckpoint.once import refuse_options
-from agentcheckpoint.options import Step
+from agentcheckpoint.options import Step, refuse_approval
 from agentcheckpoint.steps import Plan, decide, replay, scope_in
 from agentcheckpoint.trying import examine, keep, note_failure
 
@@ -55,6 +55,7 @@ class Begun:
                 run_id=attempt.run_id,
                 step=step.name,
             )
+        refuse_approval(step, "run.begin calls nothing: ask with run.wait_for")
         with placed(attempt.run_id, step.name):
             self._type = result_type(step.returns if returns is UNANNOTATED else returns)
 

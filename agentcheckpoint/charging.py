@@ -9,7 +9,7 @@ from agentcheckpoint.core.models import LedgerEntry
 from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.flow import Flow
 from agentcheckpoint.once import refuse_options
-from agentcheckpoint.options import Step, as_step
+from agentcheckpoint.options import Step, as_step, refuse_approval
 from agentcheckpoint.paying import reserve
 from agentcheckpoint.steps import Plan, decide, plan_step, replay
 from agentcheckpoint.trying import keep_result
@@ -35,6 +35,7 @@ def plan_charge(attempt: Attempt, step: str | Step, usd: Dollars) -> tuple[Plan,
             step=named.name,
         )
     refuse_options(attempt, named, "run.charge calls no function")
+    refuse_approval(named, "run.charge calls nothing: ask with run.wait_for")
     return plan_step(attempt, named, "step", charge, (nano,), {}), nano
 
 

@@ -17,6 +17,11 @@ An error raised after money was spent carries what was bought in ``value``.
       StepTimeout            a step took longer than it may                    (TimeoutError)
       RunTimeout             an attempt of a run took longer than it may       (TimeoutError)
       StepRejected           a paid answer was refused by its ``accept=``
+      NotApproved            a person did not approve of a step; it was not called
+      WaitTimeout            no answer came in time                            (TimeoutError)
+      WaitNotFound           the run has no such open wait                     (LookupError)
+      AlreadyAnswered        somebody else has answered, and otherwise
+      AnswerRefused          an answer does not fit what is asked              (ValueError)
       ResultNotStorable      a value that would not come back as it went
       StoreError
         StoreUnavailable     nothing was sent; the server cannot be reached
@@ -156,6 +161,34 @@ class RunTimeout(AgentCheckpointError, TimeoutError):
 
 class StepRejected(AgentCheckpointError):
     """The step's ``accept=`` or policy refused its answer: it is booked as wasted, and the step will run again."""
+
+
+class NotApproved(AgentCheckpointError):
+    """A person was asked whether the step may be called, and said no. It was not called, and stays so.
+
+    Attributes:
+        note: what was said to it.
+    """
+
+    def __init__(self, message: str, *, run_id: str, step: str, note: str) -> None:
+        super().__init__(message, run_id=run_id, step=step)
+        self.note = note
+
+
+class WaitTimeout(AgentCheckpointError, TimeoutError):
+    """No answer came in time. That is recorded: a replay raises the same, and a late answer is refused."""
+
+
+class WaitNotFound(AgentCheckpointError, LookupError):
+    """The run does not wait for an answer of that name; the message names those that it waits for."""
+
+
+class AlreadyAnswered(AgentCheckpointError):
+    """Somebody has answered before, and otherwise: the first answer counts. ``value`` is that answer, from its JSON."""
+
+
+class AnswerRefused(AgentCheckpointError, ValueError):
+    """An answer does not fit what is asked. Nothing was stored: give another. ``value`` is the answer."""
 
 
 class ResultNotStorable(AgentCheckpointError):

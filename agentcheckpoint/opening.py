@@ -20,6 +20,7 @@ from agentcheckpoint.stopping import unwatch_sigterm, watch_sigterm
 from agentcheckpoint.store.effects import Protocol
 from agentcheckpoint.store.index import list_due, list_run
 from agentcheckpoint.taking import end_attempt, take_run
+from agentcheckpoint.waits import until_begun, wake_if_answered
 
 MENTIONED = 5
 """How many unmet steps a warning names."""
@@ -117,7 +118,7 @@ def _end_of(attempt: Attempt, error: BaseException | None) -> tuple[RunState, in
     """The state that the run is left in, and when it goes on by itself, milliseconds."""
     state, now = state_after(error, cancelled=bool(attempt.fence.cancelled)), attempt.now_ms()
     if state != "retryable" or attempt.decision is None:
-        return state, due_after(error, state, now)
+        return state, due_after(error, state, now, attempt.journal.waits)
     wait = attempt.decision.wait
     return ("failed", None) if wait is None else (state, now + int(wait * 1000))
 
@@ -144,6 +145,9 @@ def _end_streams(attempt: Attempt) -> Course[BaseException | None]:
 
 def _close(attempt: Attempt, error: BaseException | None, data: bytes | None) -> Course[None]:
     entry_id, (state, due) = new_id(), _end_of(attempt, error)
+    if state == "waiting":
+        yield Perform(until_begun(attempt))
+        due = due_after(error, state, attempt.now_ms(), attempt.journal.waits)  # one that was just begun counts too
     stored = None if data is None or error is not None else attempt.chain.encode(data, attempt.where("", entry_id))
     report = attempt.cost()
     closed = Closed(
@@ -161,6 +165,8 @@ def _close(attempt: Attempt, error: BaseException | None, data: bytes | None) ->
     if not attempt.is_listed:  # what was to say so was lost
         yield Perform(_list(attempt))
     yield Perform(list_due(attempt.namespace, attempt.run_id, closed.due))
+    if state == "waiting":
+        yield Perform(wake_if_answered(attempt))
     if error is None:
         _warn_unmet(attempt)
 

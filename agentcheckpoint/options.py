@@ -24,6 +24,9 @@ OnMismatch: TypeAlias = Literal["error", "rerun", "reuse"]
 """What to do when a recorded step is called with other inputs: raise, run it again (and pay), or take the record."""
 
 
+Approve: TypeAlias = bool | str | Callable[..., str]
+"""Whether a person is asked before a step is called: yes, with which text, or what makes it from the arguments."""
+
 LEASE = 30.0
 """Seconds that a lease lasts without being renewed."""
 MIN_LEASE, MAX_LEASE = 0.05, 86_400
@@ -74,10 +77,13 @@ class Step:
         verify: or found out: called with the step's arguments, it returns ``ac.Happened(result)``, or ``None`` if it
             has not happened; the step is then called again.
         timeout: seconds that one call of it may take; then it raises ``StepTimeout``.
+        approve: before it is called the first time, a person is asked: ``True``, a text for him, or what makes one
+            from the step's arguments. Until somebody answers, the run waits; if he says no, the step raises
+            ``NotApproved``.
 
     Raises:
         InvalidName: the name or key cannot be used.
-        RunMisuse: there is no such policy, effect or limit, or ``accept``, ``usage`` or ``cost`` is async.
+        RunMisuse: there is no such policy, effect or limit, or ``accept``, ``usage``, ``cost`` or ``approve`` is async.
         TypeError, ValueError: an amount is a float, or none.
     """
 
@@ -99,6 +105,7 @@ class Step:
     in_doubt: InDoubt | None = None
     verify: Callable[..., Any] | None = None
     timeout: float | None = None
+    approve: Approve = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", ids.check_name(self.name))  # in normal form: two spellings are one step
@@ -106,9 +113,10 @@ class Step:
             ids.check_key(self.key)
         if self.on_mismatch is not None:
             check_policy(self.on_mismatch)
-        if any(map(inspect.iscoroutinefunction, (self.accept, self.usage, self.cost))):
+        if any(map(inspect.iscoroutinefunction, (self.accept, self.usage, self.cost, self.approve))):
             raise RunMisuse(
-                f"step {self.name!r}: accept=, usage= and cost= are called without await: they cannot be async."
+                f"step {self.name!r}: accept=, usage=, cost= and approve= are called without await: they cannot be "
+                "async."
             )
         if self.retry is not None:
             from agentcheckpoint.retries.policy import Policy  # tenacity is loaded where somebody uses it
@@ -229,6 +237,16 @@ def check_blocking(step: Step, what: str) -> None:
         from agentcheckpoint.retries.policy import Policy, check_colour
 
         check_colour(Policy(step.retry), what)
+
+
+OFF = "AGENTCHECKPOINT=off, and nobody can be asked by a run that is not stored"
+"""Why an approval cannot be had where the library is switched off."""
+
+
+def refuse_approval(step: Step, why: str) -> None:
+    """Raises ``RunMisuse`` if the step is to be approved, where nobody can be asked."""
+    if step.approve:
+        raise RunMisuse(f"step {step.name!r} has approve=: {why}. It was not called.", step=step.name)
 
 
 def as_step(step: str | Step) -> Step:

@@ -18,7 +18,7 @@ from agentcheckpoint.core.models import StepKind
 from agentcheckpoint.core.roundtrip import name_of
 from agentcheckpoint.errors import NoActiveRunWarning, RunMisuse
 from agentcheckpoint.flow import run_flow, run_flow_async
-from agentcheckpoint.options import Effect, InDoubt, OnMismatch, Step, check_blocking
+from agentcheckpoint.options import OFF, Approve, Effect, InDoubt, OnMismatch, Step, check_blocking, refuse_approval
 from agentcheckpoint.steps import plan_step, step_flow
 from agentcheckpoint.store.connect import switched_off
 
@@ -37,8 +37,8 @@ class Recipe:
         kind: what sort of step.
         name: the step's; ``None``: the function's.
         key: makes the key of a call from the function's arguments.
-        returns, ignore, on_mismatch, accept, cost, max_cost, retry, effect, in_doubt, verify, timeout: the step's
-            options.
+        returns, ignore, on_mismatch, accept, cost, max_cost, retry, effect, in_doubt, verify, timeout, approve: the
+            step's options.
 
     Raises:
         RunMisuse: calls of it could not be stored.
@@ -63,6 +63,7 @@ class Recipe:
         in_doubt: InDoubt | None = None,
         verify: Callable[..., Any] | None = None,
         timeout: float | None = None,
+        approve: Approve = False,
     ) -> None:
         check_function(fn, returns)
         self.fn = fn
@@ -83,6 +84,7 @@ class Recipe:
             in_doubt=in_doubt,
             verify=verify,
             timeout=timeout,
+            approve=approve,
         )
         self.is_async = is_async(fn)
         if not self.is_async:
@@ -97,6 +99,8 @@ class Recipe:
         The slot is taken here, not when the coroutine is awaited. Where no run is active, the function just runs.
         """
         here = current.position()
+        if here is None or here.attempt.store is None:
+            refuse_approval(self.step, OFF if switched_off() else "no run is active, by which somebody could be asked")
         if here is None:
             self._warn()
         if here is None or here.attempt.store is None:

@@ -26,14 +26,17 @@ from agentcheckpoint.flow import ASYNC_IN_BLOCKING, run_flow, run_flow_async
 from agentcheckpoint.opening import close_attempt, open_attempt, refuse_reuse
 from agentcheckpoint.options import (
     LEASE,
+    OFF,
     OnMismatch,
     RunKeywords,
     RunOptions,
     Step,
     as_step,
     check_blocking,
+    refuse_approval,
     run_options,
 )
+from agentcheckpoint.pausing import BlockingWaits
 from agentcheckpoint.steps import plan_step, step_flow
 from agentcheckpoint.store.connect import Connectable, connect, switched_off
 
@@ -45,7 +48,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class Run(RunBase):
+class Run(BlockingWaits):
     """An open run, blocking. Its steps are checkpointed; a step that is recorded is replayed."""
 
     def step(self, step: str | Step, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -116,6 +119,7 @@ class Run(RunBase):
                 step=step.name,
             )
         if self._attempt.store is None:
+            refuse_approval(step, OFF)
             return fn(*args, **kwargs)
         check_blocking(step, f"run {self.id!r}, step {step.name!r}")
         return run_flow(self._attempt.store, step_flow(plan_step(self._attempt, step, kind, fn, args, kwargs)))

@@ -12,6 +12,7 @@ from typing import Annotated, TextIO
 import typer
 
 from agentcheckpoint import errors
+from agentcheckpoint.cli.answer import answer, waiting
 from agentcheckpoint.cli.cost import cost
 from agentcheckpoint.cli.demo import demo
 from agentcheckpoint.cli.prune import prune
@@ -21,6 +22,9 @@ from agentcheckpoint.cli.worker import worker
 _CODES: tuple[tuple[type[errors.AgentCheckpointError], int], ...] = (
     (errors.StoreUnavailable, 5),
     (errors.RunNotFound, 3),
+    (errors.RunDeleted, 3),
+    (errors.WaitNotFound, 3),
+    (errors.AnswerRefused, 2),
     (errors.InvalidStore, 2),
     (errors.InvalidName, 2),
     (errors.AgentCheckpointError, 1),
@@ -33,10 +37,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Retry your agent without paying twice: LLM and tool steps, checkpointed in Redis.",
 )
+app.command()(answer)
 app.command()(cost)
 app.command()(demo)
 app.command()(prune)
 app.command()(worker)
+app.command()(waiting)
 app.add_typer(server, name="server")
 
 

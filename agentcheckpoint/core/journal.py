@@ -19,6 +19,7 @@ from agentcheckpoint.core.doubt import Doubts
 from agentcheckpoint.core.handles import Handles
 from agentcheckpoint.core.models import Done, Failed, Inputs, LogEntry, Rejected
 from agentcheckpoint.core.tries import Tries
+from agentcheckpoint.core.waits import Waits
 
 
 class Journal:
@@ -36,6 +37,10 @@ class Journal:
         """The tries that failed."""
         self.doubts = Doubts()
         """The calls of which nobody knows what came."""
+        self.waits = Waits()
+        self._executing: set[Call] = set()
+        self._resting: set[str] = set()
+        """The slots of waits that would end the attempt."""
         self._ordinals: dict[str, dict[int, Done]] = defaultdict(dict)
         self._met: set[str] = set()
         self._keyed: dict[str, Call] = {}
@@ -47,6 +52,7 @@ class Journal:
             self.handles.tell(entry)
             self.tries.tell(entry)
             self.doubts.tell(entry)
+            self.waits.tell(entry)
             if isinstance(entry, Done):
                 self._put(entry)
             elif isinstance(entry, Rejected):
@@ -90,6 +96,22 @@ class Journal:
         with self._lock:
             other = self._keyed.get(call.slot)
             return other if other is not call else None
+
+    def executes(self, call: Call) -> None:
+        """Until it is over, the call does something that should not be cut off."""
+        with self._lock:
+            self._executing.add(call)
+
+    def rest(self, slot: str) -> bool:
+        """The wait in this slot has nothing to do; whether that is so of all that is under way in the attempt."""
+        with self._lock:
+            self._resting.add(slot)
+            return all(any(ids.is_inside(wait, {call.slot}) for wait in self._resting) for call in self._executing)
+
+    def rise(self, slot: str) -> None:
+        """The wait in this slot is over."""
+        with self._lock:
+            self._resting.discard(slot)
 
     def _choose(self, group: Group, digest: str) -> tuple[int, bool]:
         """The ordinal of a call with these inputs, and whether it can be a mismatch."""
@@ -225,6 +247,7 @@ class Journal:
 
     def _close(self, call: Call) -> None:
         call.over = True
+        self._executing.discard(call)
         if call.group is not None:
             call.group.open.discard(call)
         if self._keyed.get(call.slot) is call:
@@ -242,5 +265,6 @@ class Journal:
 
     def _put(self, done: Done) -> None:
         self.records[done.slot] = done
+        self.waits.tell(done)
         base, ordinal = ids.split_slot(done.slot)
         self._ordinals[base][ordinal] = done

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
 from agentcheckpoint.core.models import About, LogEntry, Restarted, RunState
+from agentcheckpoint.core.waits import Waits
 from agentcheckpoint.errors import Suspended
 
 ENDED: frozenset[RunState] = frozenset({"completed", "failed", "cancelled"})
@@ -48,14 +49,18 @@ def state_after(error: BaseException | None, *, cancelled: bool = False) -> RunS
     return "waiting" if all(isinstance(end, Suspended) for end in ends) else "retryable"
 
 
-def due_after(error: BaseException | None, state: RunState, now_ms: int) -> int | None:
-    """When a run that ended so goes on by itself, milliseconds; ``None``: not by itself."""
+def due_after(error: BaseException | None, state: RunState, now_ms: int, waits: Waits) -> int | None:
+    """When a run that ended so goes on by itself, milliseconds; ``None``: not by itself.
+
+    The first of parallel waits that suspends the run need not be the first that is over.
+    """
     if state == "interrupted":
         return now_ms
     if state != "waiting" or error is None:
         return None
     times = [end.until_ms for end in leaves(error) if isinstance(end, Suspended) and end.until_ms is not None]
-    return min(times, default=None)
+    beside = waits.next_ms(now_ms)
+    return min([*times, *([] if beside is None else [beside])], default=None)
 
 
 def since_restart(entries: Iterable[LogEntry]) -> list[LogEntry]:

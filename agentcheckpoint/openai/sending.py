@@ -73,6 +73,8 @@ def intend(call: ModelCall, request: httpx2.Request) -> Course[tuple[LedgerEntry
     Returns the attempt, and the request to send: a budget's hook may have changed it.
     """
     attempt = call.attempt
+    if not call.stream:  # how long a stream goes on is its reader's affair
+        attempt.journal.executes(call.site.call)
     entry = LedgerEntry(
         id=new_id(),
         bill="unresolved",

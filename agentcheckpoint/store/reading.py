@@ -118,9 +118,19 @@ def read_results(
 def was_deleted(address: Address, patience: Patience | None = None) -> Protocol[bool]:
     """Whether the run's tombstone is there."""
 
-    def read(times: int) -> Protocol[bool]:
-        (tomb,) = yield from _plain(address, (("EXISTS", address.keys.tomb),), times)
-        return bool(tomb)
+    (tomb,) = yield from ask(address, (("EXISTS", address.keys.tomb),), patience)
+    return bool(tomb)
+
+
+def ask(address: Address, commands: tuple[Command, ...], patience: Patience | None = None) -> Protocol[list[Reply]]:
+    """The replies to questions about what has no token in its name.
+
+    Raises:
+        CheckpointCorrupt, StoreRefused, StoreUnavailable.
+    """
+
+    def read(times: int) -> Protocol[list[Reply]]:
+        return (yield from _plain(address, commands, times))
 
     return (yield from _trying(address, read, patience))
 

@@ -1,0 +1,135 @@
+"""What came of a run's waits: one field for each, beside the run's data. Whoever writes it first decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from agentcheckpoint.errors import StoreUnavailable
+from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply, executed
+from agentcheckpoint.store.index import list_due
+from agentcheckpoint.store.loading import Loaded, parse_head
+from agentcheckpoint.store.patience import Patience
+from agentcheckpoint.store.reading import Address, ask, snapshot
+from agentcheckpoint.store.refusals import NotNow, raise_refusal
+
+WAKEABLE = frozenset({b"waiting", b"running", b"interrupted"})
+"""The states of a run that goes on by an answer: in any other, nobody waits for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a worker that waits looks at: what came of it, whether the run's end is asked for, and the head."""
+
+    given: bytes | None
+    cancel: bytes | None
+    head: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What is to be written of a wait, unless something is written already."""
+
+    wait_id: str
+    line: str
+
+
+def look_at(address: Address, wait_id: str) -> Protocol[Seen]:
+    """What a worker that waits wants to know. Raises ``CheckpointCorrupt``, ``StoreRefused``, ``StoreUnavailable``."""
+    keys = address.keys
+    given, cancel, head = yield from ask(
+        address, (("HGET", keys.answers, wait_id), ("GET", keys.cancel), ("GET", keys.head))
+    )
+    return Seen(given, cancel, head)
+
+
+def what_came(address: Address, wait_ids: Iterable[str]) -> Protocol[dict[str, bytes]]:
+    """What came of these waits, of those that something came of. Raises what ``look_at`` does."""
+    wanted = tuple(wait_ids)
+    if not wanted:
+        return {}
+    (values,) = yield from ask(address, (("HMGET", address.keys.answers, *wanted),))
+    return {wait_id: value for wait_id, value in zip(wanted, values, strict=True) if value is not None}
+
+
+def decide_wait(address: Address, choose: Callable[[Loaded], Offer]) -> Protocol[tuple[Offer, bytes]]:
+    """Writes what came of a wait, if nothing is written yet and the run has not changed hands since it was read.
+
+    Sending it twice writes it once.
+
+    Args:
+        address: which run.
+        choose: what to write, by how the run stands; it may be called again, and raises what is wrong.
+
+    Returns:
+        What was to be written, and what is stored now: the same, or what somebody else wrote before.
+
+    Raises:
+        RunNotFound, CheckpointsLost, CheckpointCorrupt, SchemaTooNew, StoreRefused, StoreUnavailable.
+    """
+    keys = address.keys
+    trouble: Exception = NotNow("it kept changing hands")
+    patience = Patience()
+    for times, pause in patience.tries():
+        try:
+            yield from _exchange(address, (("WATCH", keys.head),), times)
+            offer = choose((yield from snapshot(address, patience)))
+            field: tuple[str, str] = (keys.answers, offer.wait_id)
+            write: tuple[Command, ...] = (("HSETNX", *field, offer.line), ("HGET", *field))
+            replies = yield from _exchange(address, (("MULTI",), *write, ("EXEC",)), times)
+        except (NotSent, Lost, NotNow) as exc:
+            trouble = exc
+            patience.note(exc)
+            yield Pause(pause)
+            continue
+        outcome = executed(replies)
+        if outcome is not None:
+            return offer, outcome[-1]
+    raise StoreUnavailable(
+        f"run {address.run_id!r}: what came of its wait could not be stored in several tries: {trouble}. Do it again: "
+        "only the first answer counts, and the same one twice is one.",
+        run_id=address.run_id,
+    )
+
+
+def wake(address: Address, now_ms: int) -> Protocol[bool]:
+    """Lets a run that waits go on now: whoever looks for work finds it. Returns whether it waits, or may.
+
+    A worker that is about to let it wait looks at the answers after that, and wakes it itself.
+
+    Raises:
+        CheckpointCorrupt, StoreRefused, StoreUnavailable.
+    """
+    keys = address.keys
+    trouble: Exception = NotNow("it kept changing hands")
+    patience = Patience()
+    for times, pause in patience.tries():
+        try:
+            _, reply = yield from _exchange(address, (("WATCH", keys.head), ("GET", keys.head)), times)
+            head = parse_head(address.run_id, keys.head, reply)
+            if head is None:
+                return False
+            (state,) = yield from _exchange(address, (("HGET", keys.meta(head), "state"),), times)
+            if state not in WAKEABLE:
+                return False
+            commands: tuple[Command, ...] = (("MULTI",), ("HSET", keys.meta(head), "due", now_ms), ("EXEC",))
+            replies = yield from _exchange(address, commands, times)
+        except (NotSent, Lost, NotNow) as exc:
+            trouble = exc
+            patience.note(exc)
+            yield Pause(pause)
+            continue
+        if executed(replies) is not None:
+            return (yield from list_due(address.namespace, address.run_id, now_ms))
+    raise StoreUnavailable(
+        f"run {address.run_id!r}: the answer is stored, and nobody could be told so in several tries: {trouble}. Give "
+        "it again, the same: the run is then let go on.",
+        run_id=address.run_id,
+    )
+
+
+def _exchange(address: Address, commands: tuple[Command, ...], patience: int) -> Protocol[list[Reply]]:
+    replies: list[Reply] = yield Packet(commands, held=True, patience=patience)
+    if any(isinstance(reply, Refusal) for reply in replies):
+        raise_refusal(address.run_id, commands, replies)
+    return replies
