@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -57,7 +57,7 @@ def unwatch_sigterm() -> None:
 
 
 @contextmanager
-def signals_to(stop: Callable[[str], object]) -> Iterator[None]:
+def signals_to(stop: Callable[[str], object]) -> Generator[None]:
     """Inside, SIGTERM and SIGINT call ``stop`` with their name; a second one kills. In the main thread alone."""
     if threading.current_thread() is not threading.main_thread():
         yield

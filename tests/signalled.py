@@ -2,8 +2,8 @@
 
     python tests/signalled.py URL RUN KIND
 
-``KIND`` is ``blocking``, ``loop``, ``threads`` or ``own`` (the program has its own way with SIGTERM). It says ``in`` when
-it is inside step ``two`` and ends that step by a line on its standard input; the step's result is ``two``.
+``KIND`` is ``blocking``, ``loop``, ``threads`` or ``own`` (the program has its own way with SIGTERM). It says ``in``
+when it is inside step ``two`` and ends that step by a line on its standard input; the step's result is ``two``.
 """
 
 from __future__ import annotations

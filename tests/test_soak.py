@@ -14,12 +14,12 @@ import pytest
 from faults.servers import binaries
 from pages import ROOT
 
-SECONDS = float(os.environ.get("SOAK_SECONDS", "6"))
+SECONDS = float(os.environ.get("SOAK_SECONDS", "3"))
 
 
 @pytest.mark.skipif(not binaries(), reason="no server")
 def test_no_run_is_lost_and_nothing_is_paid_twice_however_workers_die() -> None:
-    words = [sys.executable, "-m", "tests.soak", "--seconds", str(SECONDS), "--workers", "3"]
+    words = [sys.executable, "-m", "tests.soak", "--seconds", str(SECONDS), "--workers", "2"]
     soaked = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS * 2 + 240)
     assert soaked.stdout, soaked.stderr
     report = json.loads(soaked.stdout)

@@ -19,7 +19,7 @@ from worked_agents import done
 import agentcheckpoint as ac
 from agentcheckpoint.core.models import Done
 
-RUNS, WORKERS = int(os.environ.get("RACE_RUNS", "60")), 8
+RUNS, WORKERS = int(os.environ.get("RACE_RUNS", "40")), 8
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::agentcheckpoint.errors.DurabilityWarning"),

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -79,7 +79,7 @@ def _agent(place: str) -> Agent[..., Any]:
         thing = getattr(thing, part, None)
     if not isinstance(thing, Agent):
         raise typer.BadParameter(f"{place!r}: there is no agent of that name; decorate the function with @ac.agent")
-    return thing
+    return cast("Agent[..., Any]", thing)
 
 
 def _tell(run_id: str, agent: str, worked: Worked, seconds: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from agentcheckpoint import current
@@ -103,7 +103,7 @@ def retry(run_id: str, /, *, store: Connectable = None, namespace: str = "defaul
 
 
 @contextmanager
-def _taken(attempt: Attempt, store: Store) -> Iterator[None]:
+def _taken(attempt: Attempt, store: Store) -> Generator[None]:
     """The run is claimed inside, which is no attempt of it."""
     current.announce(attempt)
     try:

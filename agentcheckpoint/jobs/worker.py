@@ -6,7 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from agentcheckpoint.agents import Agent
 from agentcheckpoint.core import ids
@@ -231,7 +231,7 @@ def by_name(agents: Iterable[Agent[..., Any]]) -> dict[str, Agent[..., Any]]:
     """
     found: dict[str, Agent[..., Any]] = {}
     for agent in agents:
-        if not isinstance(agent, Agent):
+        if not isinstance(cast(object, agent), Agent):
             raise RunMisuse(f"agents=: {agent!r} is no agent: decorate it with @ac.agent.")
         if agent.name in found:
             raise RunMisuse(f"agents=: there are two of the name {agent.name!r}. Name one: @ac.agent(name=...).")

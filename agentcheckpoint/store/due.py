@@ -23,7 +23,7 @@ from agentcheckpoint.store.reading import Address, read_under_head
 
 TRIES = 3
 """How often a note is tried while others write to the list."""
-FACTS = (*META, "due", "agent")
+FACTS = (*META, "agent")
 
 K = TypeVar("K")
 
@@ -120,12 +120,12 @@ def standing_of(address: Address, released: Callable[[Holder], bool]) -> Protoco
             raise corrupt(address.run_id, str(command[1]), f"the server answered {reply}")
     values, lease, ttl, cancel, time, _ = replies
     fields = parse_meta(address.run_id, keys.meta(head), values[: len(META)])
-    due, agent = values[len(META) :]
+    (agent,) = values[len(META) :]
     who = None if lease is None else busy(address.run_id, keys.lease(head), lease, ttl, released)
     return (
         Standing(
             state=cast("RunState", fields["state"]),
-            due_ms=_due(address, keys.meta(head), due),
+            due_ms=int(fields["due"]) if fields["due"] else None,
             held_ms=None if who is None else int(who.ttl * 1000),
             cancelled=bool(cancel),
             agent=agent.decode("utf-8", "replace") if agent else None,
@@ -133,14 +133,6 @@ def standing_of(address: Address, released: Callable[[Holder], bool]) -> Protoco
         ),
         _milliseconds(time),
     )
-
-
-def _due(address: Address, key: str, value: bytes | None) -> int | None:
-    if not value:
-        return None
-    if not value.isdigit():
-        raise corrupt(address.run_id, key, "its due is no time")
-    return int(value)
 
 
 def _milliseconds(time: Sequence[bytes]) -> int:

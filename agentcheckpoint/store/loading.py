@@ -41,6 +41,7 @@ _STATES = frozenset(get_args(RunState))
 _BEGUN = frozenset({"running", "completed"})
 """The states that only an attempt brings."""
 _COUNT = re.compile(r"[1-9][0-9]{0,14}")
+_TIME = re.compile(r"[0-9]{1,16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ def check_meta(run_id: str, key: str, fields: Mapping[str, str]) -> None:
         raise corrupt(run_id, key, "its state is none that a run can have")
     if _COUNT.fullmatch(fields["attempt"]) is None and (fields["attempt"] != "0" or fields["state"] in _BEGUN):
         raise corrupt(run_id, key, "its attempt is no number that it can have")
-    if fields["due"] and _COUNT.fullmatch(fields["due"]) is None:
+    if fields["due"] and _TIME.fullmatch(fields["due"]) is None:
         raise corrupt(run_id, key, "its due is no time")
 
 
