@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from agentcheckpoint.core.models import LedgerEntry as LedgerEntry
     from agentcheckpoint.core.models import Usage as Usage
     from agentcheckpoint.core.pricing import Price as Price
+    from agentcheckpoint.core.retention import RunSize as RunSize
     from agentcheckpoint.costing import CostTable as CostTable
     from agentcheckpoint.costing import costs as costs
     from agentcheckpoint.costing import export_ledger as export_ledger
@@ -50,12 +51,17 @@ if TYPE_CHECKING:
     from agentcheckpoint.errors import NotInstalled as NotInstalled
     from agentcheckpoint.errors import ResultNotStorable as ResultNotStorable
     from agentcheckpoint.errors import RunBusy as RunBusy
+    from agentcheckpoint.errors import RunCancelled as RunCancelled
     from agentcheckpoint.errors import RunDeleted as RunDeleted
+    from agentcheckpoint.errors import RunExists as RunExists
     from agentcheckpoint.errors import RunMisuse as RunMisuse
     from agentcheckpoint.errors import RunNotFound as RunNotFound
+    from agentcheckpoint.errors import RunTimeout as RunTimeout
     from agentcheckpoint.errors import SchemaTooNew as SchemaTooNew
+    from agentcheckpoint.errors import StepInDoubt as StepInDoubt
     from agentcheckpoint.errors import StepMismatch as StepMismatch
     from agentcheckpoint.errors import StepRejected as StepRejected
+    from agentcheckpoint.errors import StepTimeout as StepTimeout
     from agentcheckpoint.errors import StoreError as StoreError
     from agentcheckpoint.errors import StoreRefused as StoreRefused
     from agentcheckpoint.errors import StoreUnavailable as StoreUnavailable
@@ -64,12 +70,20 @@ if TYPE_CHECKING:
     from agentcheckpoint.errors import UnrecordedCallWarning as UnrecordedCallWarning
     from agentcheckpoint.errors import WaitNotFound as WaitNotFound
     from agentcheckpoint.errors import WaitTimeout as WaitTimeout
+    from agentcheckpoint.identity import idempotency_key as idempotency_key
     from agentcheckpoint.openai.calls import name as name
     from agentcheckpoint.openai.calls import reject as reject
     from agentcheckpoint.openai.client import wrap as wrap
+    from agentcheckpoint.options import Happened as Happened
     from agentcheckpoint.options import Step as Step
+    from agentcheckpoint.retention import Pruned as Pruned
+    from agentcheckpoint.retention import prune as prune
+    from agentcheckpoint.retry.conditions import stop_after_cost as stop_after_cost
+    from agentcheckpoint.retry.conditions import stop_if_no_progress as stop_if_no_progress
     from agentcheckpoint.runs import Run as Run
     from agentcheckpoint.runs import run as run
+    from agentcheckpoint.series import Attempts as Attempts
+    from agentcheckpoint.series import attempts as attempts
     from agentcheckpoint.settling import Settlement as Settlement
     from agentcheckpoint.settling import settle as settle
     from agentcheckpoint.settling import settle_billed as settle_billed
@@ -83,10 +97,12 @@ _HOME = {
     "aio": ("AsyncRun",),
     "answering": ("Answered", "Question", "answer", "waiting"),
     "approving": ("Approval",),
+    "series": ("Attempts", "attempts"),
     "core.budget": ("Budget", "Exceeded"),
     "core.ledger": ("CostReport",),
     "core.models": ("LedgerEntry", "Usage"),
     "core.pricing": ("Price",),
+    "core.retention": ("RunSize",),
     "costing": ("CostTable", "costs", "export_ledger"),
     "decorators": ("agent", "step", "tool"),
     "errors": (
@@ -108,12 +124,17 @@ _HOME = {
         "NotInstalled",
         "ResultNotStorable",
         "RunBusy",
+        "RunCancelled",
         "RunDeleted",
+        "RunExists",
         "RunMisuse",
         "RunNotFound",
+        "RunTimeout",
         "SchemaTooNew",
+        "StepInDoubt",
         "StepMismatch",
         "StepRejected",
+        "StepTimeout",
         "StoreError",
         "StoreRefused",
         "StoreUnavailable",
@@ -123,10 +144,13 @@ _HOME = {
         "WaitNotFound",
         "WaitTimeout",
     ),
+    "identity": ("idempotency_key",),
     "openai.calls": ("name", "reject"),
     "openai.client": ("wrap",),
+    "retry.conditions": ("stop_after_cost", "stop_if_no_progress"),
+    "retention": ("Pruned", "prune"),
     "runs": ("Run", "run"),
-    "options": ("Step",),
+    "options": ("Happened", "Step"),
     "settling": ("Settlement", "settle", "settle_billed"),
     "store.connect": ("connect",),
     "store.store": ("Store",),

@@ -7,20 +7,25 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Generic, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
 
-from agentcheckpoint.calling import AgentCall, answer, answer_async, stored_input, submit_call
+from agentcheckpoint.calling import AgentCall, stored_input, submit_call
 from agentcheckpoint.core.arguments import decode_arguments, encode_arguments
 from agentcheckpoint.core.budget import Budget
 from agentcheckpoint.core.codec import UNANNOTATED, annotation_of, result_type
 from agentcheckpoint.core.fingerprint import function_inputs
-from agentcheckpoint.core.ids import check_name, check_tags
+from agentcheckpoint.core.ids import check_name, check_run_id, check_tags
 from agentcheckpoint.core.lifecycle import OnExisting
 from agentcheckpoint.errors import ResultNotStorable, RunMisuse
 from agentcheckpoint.explain import placed
 from agentcheckpoint.options import RunOptions, all_budgets
 from agentcheckpoint.recipe import check_function, default_name, is_async, mark_async
+from agentcheckpoint.runs import new_run_id
+from agentcheckpoint.series import answer, answer_async
 from agentcheckpoint.store.connect import Connectable, connect, switched_off
+
+if TYPE_CHECKING:
+    from agentcheckpoint.retry.policy import Retry
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -112,10 +117,15 @@ class Agent(Generic[P, R]):
             CheckpointCorrupt: the arguments do not fit the function (any more).
             Exception: what ``ac.run`` and the function raise.
         """
-        data = connect(self._store).run(stored_input(id, self.name, self._options))
-        with placed(id):
-            args, kwargs = decode_arguments(self._fn, data)
-        return cast(R, self._start(id, args, kwargs))
+        return cast(R, self._resume(id, once=False))
+
+    def attempt(self, id: str, /) -> R:
+        """Makes one attempt of a run of this agent, as ``resume`` does: its error is raised, and not tried again here.
+
+        The run's policy has its say all the same: it is ``retryable`` from a certain time on, or ``failed``. For those
+        who make the next attempt elsewhere: workers and engines.
+        """
+        return cast(R, self._resume(id, once=True))
 
     def id_for(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """A name for the run of these arguments: equal arguments give the same, so that a duplicate joins the first.
@@ -135,11 +145,13 @@ class Agent(Generic[P, R]):
         tags: Iterable[str] | None = None,
         metadata: Mapping[str, str] | None = None,
         conversation: str | None = None,
+        retry: Retry | None = None,
     ) -> Self:
         """The same agent, whose runs are kept elsewhere or opened otherwise; what is not given stays as it was.
 
         Args:
             store, namespace, on_existing, budget, tags, metadata, conversation: as in ``ac.run``.
+            retry: as in ``ac.agent``.
             wait: seconds to wait for another worker that is at the run, before ``RunBusy``. If it completes the run
                 meanwhile, its output is returned.
         """
@@ -151,6 +163,7 @@ class Agent(Generic[P, R]):
             "tags": None if tags is None else check_tags(tags),
             "metadata": metadata,
             "conversation": conversation,
+            "retry": retry,
         }
         other = copy.copy(self)
         other._options = replace(self._options, **{name: value for name, value in given.items() if value is not None})
@@ -160,10 +173,17 @@ class Agent(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<agent {self.name!r}>"
 
+    def _resume(self, run_id: str, *, once: bool) -> Any:
+        data = connect(self._store).run(stored_input(run_id, self.name, self._options))
+        with placed(run_id):
+            args, kwargs = decode_arguments(self._fn, data)
+        call = self._call(run_id, args, kwargs, data)
+        return answer_async(call, once=once) if self._is_async else answer(call, once=once)
+
     def _start(self, run_id: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if switched_off():
             return self._fn(*args, **kwargs)
-        inspect.signature(self._fn).bind(*args, **kwargs)
+        inspect.signature(self._fn).bind(*args, **kwargs)  # a call that cannot be made leaves no run behind
         try:
             data = encode_arguments(self._fn, args, kwargs)
         except (ResultNotStorable, RunMisuse):  # such a run can be resumed by its caller alone
@@ -172,12 +192,12 @@ class Agent(Generic[P, R]):
         return answer_async(call) if self._is_async else answer(call)
 
     def _call(self, run_id: str | None, args: tuple[Any, ...], kwargs: dict[str, Any], data: bytes | None) -> AgentCall:
-        inspect.signature(self._fn).bind(*args, **kwargs)  # a call that cannot be made leaves no run behind
         returns = annotation_of(self._fn) if self._returns is UNANNOTATED else self._returns
         if returns is UNANNOTATED:
             returns = Any  # plain JSON: the type of today's value would not be known when its output is read
         return AgentCall(
-            run_id=run_id,
+            run_id=new_run_id() if run_id is None else check_run_id(run_id),
+            is_new=run_id is None,
             function=functools.partial(self._fn, *args, **kwargs),
             returns=returns,
             type=result_type(returns),

@@ -115,6 +115,11 @@ class AsyncBegun(Generic[T]):
         """Its result. Raises ``RunMisuse`` before there is one."""
         return cast(T, self._begun.value)
 
+    @property
+    def idempotency_key(self) -> str:
+        """What the other side can know the step by, inside its ``with``; see ``ac.idempotency_key``."""
+        return self._begun.idempotency_key
+
     async def save(self, value: T) -> T:
         """Commits the result, now. Returns it as a replay will."""
         store = self._begun.attempt.store

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -65,8 +64,8 @@ def _prompt(plan: Plan) -> str:
     if approve is True:
         lines = [f"\n  {argument.name} = {argument.preview}" for argument in plan.call.inputs.arguments]
         return f"May {plan.step.name} be called{' with' if lines else ''}?{''.join(lines)}"[:LONGEST_PROMPT]
-    call = cast("functools.partial[Any]", plan.function)
-    text = approve(*call.args, **call.keywords)
+    args, kwargs = plan.arguments
+    text = approve(*args, **kwargs)
     if isinstance(text, str):
         return text[:LONGEST_PROMPT]
     raise RunMisuse(

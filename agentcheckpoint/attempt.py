@@ -6,24 +6,24 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from agentcheckpoint import explain
 from agentcheckpoint.core import ids, ledger
 from agentcheckpoint.core.codec import Chain, Where
 from agentcheckpoint.core.journal import Call, Journal, Scope
 from agentcheckpoint.core.models import Done, Intent, LedgerEntry, Located
+from agentcheckpoint.core.tries import Series
 from agentcheckpoint.errors import (
     AgentCheckpointError,
     AgentCheckpointWarning,
     CheckpointCorrupt,
     CheckpointsLost,
     CommitUnknown,
-    Interrupted,
     LeaseLost,
     RunDeleted,
-    RunMisuse,
     StoreError,
 )
-from agentcheckpoint.explain import rolled_back, step_mismatch, unbooked_waste, warn
 from agentcheckpoint.flow import Course
 from agentcheckpoint.options import OnMismatch, RunOptions
 from agentcheckpoint.reserving import Reservations
@@ -34,6 +34,9 @@ from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.keys import RunKeys
 from agentcheckpoint.store.store import Store
 from agentcheckpoint.store.upkeep import book_waste
+
+if TYPE_CHECKING:
+    from agentcheckpoint.retry.policy import Decision, Trial
 
 after_commit: list[Callable[[Attempt, Change], None]] = []
 """Called after each commit that was applied: crash points of tests and of the demo hang here."""
@@ -68,7 +71,9 @@ class Attempt:
         self.fence.ttl_ms = int(options.lease * 1000)
         self.chain = Chain(())
         self.root = Scope()
-        self.number, self.state, self.open = 0, "", False
+        self.number, self.state, self.open, self.birth = 0, "", False, ""
+        self.deadline: float | None = None
+        """When its time is up, on the monotonic clock."""
         self.leaving = False
         """Its ``with`` is being left: streams that are still open are ended."""
         self.stop = ""
@@ -78,8 +83,7 @@ class Attempt:
         self.lease_lock = threading.Lock()
         """Held while the lease is renewed, so that no renewal comes after its release."""
         self.journal = Journal(())
-        self.money: dict[str, LedgerEntry] = {}
-        self.waste: dict[str, LedgerEntry] = {}
+        self.money, self.waste = dict[str, LedgerEntry](), dict[str, LedgerEntry]()
         self.reservations = Reservations(options.budgets, self.namespace, run_id)
         self.replayed: list[Done] = []
         self.before_next_call: list[Callable[[], Course[None]]] = []
@@ -88,10 +92,15 @@ class Attempt:
         """The model calls' answers that were handed out, by the provider's ids: they may be rejected."""
         self.is_listed = False
         """It is known to stand in the list of runs."""
-        self.birth = ""
-        """The id of the log entry with which the run was begun, or begun afresh."""
+        self.series = Series()
+        """The attempts before this one that failed, and count for the run's policy."""
+        self.failed_before = 0
+        """How many of them this process knows of, should the store not have taken their ends."""
+        self.trial: Trial | None = None
+        self.decision: Decision | None = None
+        """What the run's policy has made of the error that the attempt was left by."""
         self.results = Results(self.fence, ())
-        self.clock = (0, time.monotonic())
+        self.clock: tuple[int, float] = (0, time.monotonic())
         """The server's time, and this process's at that moment."""
 
     # -- time and words -------------------------------------------------------------------------------------------
@@ -106,30 +115,28 @@ class Attempt:
         return Where(self.namespace, self.run_id, slot, entry_id)
 
     def check(self) -> None:
-        """Raises if a step cannot be called: closed, forked, or lost to another worker."""
+        """Raises if a step cannot be called: closed, forked, lost to another worker, or its time is up."""
         if not self.open:
-            raise RunMisuse(
-                f"run {self.run_id!r} is not open: call its steps inside `with ac.run(...)`.", run_id=self.run_id
-            )
+            raise explain.not_open(self.run_id)
         if self.broken is not None:
-            raise type(self.broken)(
-                f"run {self.run_id!r}: no more steps can be called in this attempt, after this: {self.broken}",
-                run_id=self.run_id,
-            )
+            raise explain.nothing_more(self.run_id, self.broken)
         self.fence.check()
         self.check_stop()
+        self.check_time()
 
     def check_stop(self) -> None:
         """Raises ``Interrupted`` if the attempt is to end: nothing more is paid in it."""
         if not self.open or self.leaving:
             return
         if self.fence.cancelled:
-            raise Interrupted(f"run {self.run_id!r} was cancelled: {self.fence.cancelled}. What is paid is recorded.")
+            raise explain.cancelled_inside(self.run_id, self.fence.cancelled)
         if self.stop:
-            raise Interrupted(
-                f"run {self.run_id!r} is interrupted: {self.stop}. What is paid is recorded, and the lease is given "
-                "back: opened again, the run goes on from here."
-            )
+            raise explain.interrupted(self.run_id, self.stop)
+
+    def check_time(self) -> None:
+        """Raises ``RunTimeout`` if the attempt's time is up."""
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            raise explain.time_is_up(self.run_id)
 
     # -- steps ----------------------------------------------------------------------------------------------------
 
@@ -146,12 +153,11 @@ class Attempt:
             return call.mismatch
         if policy == "rerun":
             return None
-        raise step_mismatch(self.run_id, call, call.mismatch, function)
+        raise explain.step_mismatch(self.run_id, call, call.mismatch, function)
 
     def fetch(self, done: Done) -> Protocol[bytes]:
         """The result bytes of a record, through the chain of codecs."""
-        data = yield from self.results.fetch(done)
-        return revive(self.chain, data, done.payload, self.where(done.slot, done.id))
+        return revive(self.chain, (yield from self.results.fetch(done)), done.payload, self.where(done.slot, done.id))
 
     def count_replay(self, done: Done) -> None:
         """A record answered a call: what it had cost is saved."""
@@ -165,6 +171,7 @@ class Attempt:
 
         def note(outcome: Committed | Superseded) -> None:
             """Before anything else that may raise: what is recorded is never to be bought again."""
+            self.journal.doubts.tell(change.entry)
             if isinstance(outcome, Superseded):
                 self.journal.replayed(call)
             elif done is not None:
@@ -216,7 +223,7 @@ class Attempt:
             self.state = fields.get("state", self.state)
             yield from self.reservations.settle(entries)
         for warning in said:
-            warn(str(warning), type(warning))
+            explain.warn(str(warning), type(warning))
         if isinstance(outcome, Committed):
             for observe in after_commit:
                 observe(self, change)
@@ -230,13 +237,13 @@ class Attempt:
         try:
             yield from book_waste(self.fence, wasted)
         except StoreError as trouble:
-            said.append(unbooked_waste(self.run_id, trouble))
+            said.append(explain.unbooked_waste(self.run_id, trouble))
         yield from self.reservations.settle(wasted)
         return said
 
     def _rolled_back(self) -> list[AgentCheckpointWarning]:
         """What is to be said if the server has forgotten a claim of this worker; it is said once."""
-        said: list[AgentCheckpointWarning] = [rolled_back(self.run_id)] if self.fence.went_back else []
+        said: list[AgentCheckpointWarning] = [explain.rolled_back(self.run_id)] if self.fence.went_back else []
         self.fence.went_back = False
         return said
 

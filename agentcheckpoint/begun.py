@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from contextvars import Token
 from typing import Any
 
@@ -9,12 +10,14 @@ from agentcheckpoint import current
 from agentcheckpoint.attempt import Attempt
 from agentcheckpoint.core.codec import UNANNOTATED, result_type
 from agentcheckpoint.core.fingerprint import function_inputs
-from agentcheckpoint.core.journal import Scope
 from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.explain import placed
-from agentcheckpoint.flow import Course, Flow, Raised, Returned
+from agentcheckpoint.flow import Course, Flow, Raised
+from agentcheckpoint.identity import key_of, random_key
+from agentcheckpoint.once import refuse_options
 from agentcheckpoint.options import Step, refuse_approval
-from agentcheckpoint.steps import Plan, decide, keep, note_failure, replay, scope_in
+from agentcheckpoint.steps import Plan, decide, replay, scope_in
+from agentcheckpoint.trying import examine, keep, note_failure
 
 _NOTHING = object()
 
@@ -36,6 +39,8 @@ class Begun:
         self._began = 0
         self._inside: Token[Any] | None = None
         self._noted: BaseException | None = None
+        self._known_as = random_key() if attempt.store is None else ""
+        refuse_options(attempt, step, "run.begin calls no function")
         if step.cost is not None:
             raise RunMisuse(
                 f"run {attempt.run_id!r}, step {step.name!r}: run.begin cannot know when what it costs is paid. Make "
@@ -44,6 +49,13 @@ class Begun:
                 step=step.name,
             )
         refuse_approval(step, "run.begin calls nothing: ask with run.wait_for")
+        if step.retry is not None:
+            raise RunMisuse(
+                f"run {attempt.run_id!r}, step {step.name!r}: the body of a `with` cannot be run again, so run.begin "
+                "takes no retry=. Make it a function: run.step(ac.Step(name, retry=...), function).",
+                run_id=attempt.run_id,
+                step=step.name,
+            )
         with placed(attempt.run_id, step.name):
             self._type = result_type(step.returns if returns is UNANNOTATED else returns)
 
@@ -56,6 +68,13 @@ class Begun:
                 step=self.step.name,
             )
         return self._value
+
+    @property
+    def idempotency_key(self) -> str:
+        """The step's, once its ``with`` has been entered."""
+        if not self._known_as:
+            self.plan()  # it says how to use it
+        return self._known_as
 
     def plan(self) -> Plan:
         """The call, as planned when its ``with`` was entered, until it is left."""
@@ -81,8 +100,10 @@ class Begun:
         self._entered = True
         scope = scope_in(attempt)
         call = attempt.journal.call(scope, step.name, step.key, function_inputs(_nothing, (), {}))
-        self._plan = Plan(attempt, step, "step", scope, call, "begin", self._type, _nothing)
-        return self._plan
+        plan = Plan(attempt, step, "step", scope, call, "begin", self._type, functools.partial(_nothing), ((), {}))
+        self._known_as = key_of(attempt, plan.slot, call.inputs.digest)
+        self._plan = plan
+        return plan
 
     def note(self, error: BaseException) -> None:
         """The error is stored as a failed attempt."""
@@ -98,7 +119,7 @@ class Begun:
     def go_inside(self) -> None:
         """Steps called in the body are this step's children."""
         self._began = self.attempt.now_ms()
-        self._inside = current.enter(self.attempt, Scope(self.plan().slot))
+        self._inside = current.enter(self.attempt, self.plan().inside())
 
     def go_outside(self) -> int:
         """Leaves the step's position; returns how long the body took, milliseconds."""
@@ -140,7 +161,7 @@ def save_flow(begun: Begun, value: object) -> Flow[object]:
             step=plan.slot,
             value=value,
         )
-    kept = yield from keep(plan, Returned(value), begun.ms(), ())
+    kept = yield from keep(plan, examine(plan, value, begun.ms(), ()))
     if isinstance(kept, Raised):
         begun.note(kept.error)
         return kept

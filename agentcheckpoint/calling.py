@@ -1,24 +1,22 @@
-"""The call of an agent: the stored output of its run, or the run; its stored arguments; a run handed to others."""
+"""The call of an agent: the stored output of its run, its stored arguments, and the run handed to others."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from agentcheckpoint.attempt import Attempt
 from agentcheckpoint.core.codec import ResultType
 from agentcheckpoint.core.lifecycle import about, since_restart
 from agentcheckpoint.core.models import About, Closed, Inputs, Opened
-from agentcheckpoint.errors import RunBusy, RunExists, RunMisuse, RunNotFound, StepMismatch
+from agentcheckpoint.core.tries import rest_of
+from agentcheckpoint.errors import RunExists, RunMisuse, RunNotFound, StepMismatch
 from agentcheckpoint.explain import input_mismatch, placed
 from agentcheckpoint.options import RunOptions
 from agentcheckpoint.results import revive
-from agentcheckpoint.runs import Opener, open_run_for
-from agentcheckpoint.store.connect import Connectable, connect
+from agentcheckpoint.store.connect import Connectable
 from agentcheckpoint.store.effects import Protocol
 from agentcheckpoint.store.index import list_run
 from agentcheckpoint.store.loading import Loaded
@@ -26,52 +24,49 @@ from agentcheckpoint.store.reading import read_results, snapshot
 from agentcheckpoint.store.store import Store
 from agentcheckpoint.taking import make_run
 
-POLL = 0.5
-"""Seconds between two looks at a run that another worker is at."""
-
 
 @dataclass(frozen=True, slots=True)
 class AgentCall:
     """A call of an agent, with all that is known before it runs; the options name the agent and its inputs."""
 
-    run_id: str | None
+    run_id: str
+    is_new: bool
+    """Its id was made for this call: nothing is recorded of it."""
     function: Callable[[], Any]
     returns: Any
     type: ResultType[Any]
     store: Connectable
     options: RunOptions
 
-    def opener(self, store: Store) -> Opener:
-        """The run, ready to be entered; it does not wait."""
-        return open_run_for(self.run_id, store, replace(self.options, wait=0.0))
-
     def output(self, data: bytes) -> Any:
         """The recorded output, in type."""
-        with placed(str(self.run_id)):
+        with placed(self.run_id):
             return self.type.decode(data)
 
-    def recorded(self) -> Protocol[bytes | None]:
-        """The output of the run, if it is completed and has one that answers this call.
+    def recorded(self) -> Protocol[tuple[bytes | None, float]]:
+        """The output of the run, if it is completed and has one that answers this call; and seconds until its next
+        attempt is due by its policy.
 
         Raises:
             StepMismatch: what is recorded answers another call.
         """
-        if self.run_id is None or self.options.on_existing in ("never", "fresh"):
-            return None
+        if self.is_new or self.options.on_existing in ("never", "fresh"):
+            return None, 0.0
         try:
             return (yield from self._read(Attempt(None, self.run_id, self.options)))
         except RunNotFound:  # if it was deleted, opening it will say so
-            return None
+            return None, 0.0
 
-    def _read(self, attempt: Attempt) -> Protocol[bytes | None]:
+    def _read(self, attempt: Attempt) -> Protocol[tuple[bytes | None, float]]:
         loaded = yield from snapshot(attempt.fence)
+        rest = 0.0 if self.options.retry is None else rest_of(loaded.meta["state"], loaded.entries, loaded.now_ms)
         started, closed = _deciding(loaded)
         if started is None or started.inputs is None or not self.is_answered_by(started.agent, started.inputs):
-            return None
+            return None, rest
         if closed is None or closed.output is None:
-            return None
+            return None, rest
         found = yield from read_results(attempt.fence, loaded.token, (closed.id,))
-        return revive(attempt.chain, found[closed.id], closed.output, attempt.where("", closed.id))
+        return revive(attempt.chain, found[closed.id], closed.output, attempt.where("", closed.id)), 0.0
 
     def is_answered_by(self, agent: str | None, inputs: Inputs) -> bool:
         """Whether a run that was started so answers this call. Raises ``StepMismatch`` if that is to be said."""
@@ -81,8 +76,8 @@ class AgentCall:
         if same or policy != "error":
             return same or policy == "reuse"
         if agent == self.options.agent:
-            raise input_mismatch(str(self.run_id), str(agent), inputs, own)
-        raise _anothers(str(self.run_id), agent, str(self.options.agent))
+            raise input_mismatch(self.run_id, str(agent), inputs, own)
+        raise _anothers(self.run_id, agent, str(self.options.agent))
 
 
 def _anothers(run_id: str, theirs: str | None, mine: str) -> StepMismatch:
@@ -133,7 +128,7 @@ def stored_input(run_id: str, agent: str, options: RunOptions) -> Protocol[bytes
 
 def submit_call(call: AgentCall, store: Store) -> bool:
     """Makes the run of a call, and lists it as due. Raises what ``Agent.submit`` raises."""
-    attempt = Attempt(store, str(call.run_id), call.options)
+    attempt = Attempt(store, call.run_id, call.options)
     made = store.run(make_run(attempt))
     if not made:
         if call.options.on_existing == "never":
@@ -150,41 +145,3 @@ def submit_call(call: AgentCall, store: Store) -> bool:
     now = int(time.time() * 1000)  # whoever made it may have died before he could list it
     store.run(list_run(attempt.namespace, attempt.run_id, now, now))
     return made
-
-
-def answer(call: AgentCall) -> Any:
-    """The run of the call: begun, gone on with, or its stored output. Waits for another worker as the options say."""
-    store = connect(call.store)
-    deadline = time.monotonic() + call.options.wait
-    while True:
-        data = store.run(call.recorded())
-        if data is not None:
-            return call.output(data)
-        with ExitStack() as stack:
-            try:
-                run = stack.enter_context(call.opener(store))
-            except RunBusy:
-                if time.monotonic() >= deadline:
-                    raise
-            else:
-                return run.finish(call.function(), returns=call.returns)
-        time.sleep(POLL)
-
-
-async def answer_async(call: AgentCall) -> Any:
-    """The same on an event loop."""
-    store = connect(call.store)
-    deadline = time.monotonic() + call.options.wait
-    while True:
-        data = await store.run_async(call.recorded())
-        if data is not None:
-            return call.output(data)
-        async with AsyncExitStack() as stack:
-            try:
-                run = await stack.enter_async_context(call.opener(store))
-            except RunBusy:
-                if time.monotonic() >= deadline:
-                    raise
-            else:
-                return run.finish(await call.function(), returns=call.returns)
-        await asyncio.sleep(POLL)

@@ -8,9 +8,11 @@ from agentcheckpoint.core.budget import Ask
 from agentcheckpoint.core.models import LedgerEntry
 from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.flow import Flow
+from agentcheckpoint.once import refuse_options
 from agentcheckpoint.options import Step, as_step, refuse_approval
 from agentcheckpoint.paying import reserve
-from agentcheckpoint.steps import Plan, decide, keep_result, plan_step, replay
+from agentcheckpoint.steps import Plan, decide, plan_step, replay
+from agentcheckpoint.trying import keep_result
 
 
 def charge(nano_dollars: int) -> None:
@@ -22,17 +24,18 @@ def plan_charge(attempt: Attempt, step: str | Step, usd: Dollars) -> tuple[Plan,
 
     Raises:
         TypeError, ValueError: it is no amount.
-        RunMisuse: the step has a price of its own.
+        RunMisuse: the step has a price of its own, or a policy.
     """
     nano, named = dollars(usd, "run.charge(...)"), as_step(step)
-    if named.cost is not None or named.max_cost is not None:
+    if named.cost is not None or named.max_cost is not None or named.retry is not None:
         raise RunMisuse(
-            f"run {attempt.run_id!r}, step {named.name!r}: run.charge books the amount it is given: leave out cost= "
-            "and max_cost=.",
+            f"run {attempt.run_id!r}, step {named.name!r}: run.charge books the amount it is given: leave out cost=, "
+            "max_cost= and retry=.",
             run_id=attempt.run_id,
             step=named.name,
         )
     refuse_approval(named, "run.charge calls nothing: ask with run.wait_for")
+    refuse_options(attempt, named, "run.charge calls no function")
     return plan_step(attempt, named, "step", charge, (nano,), {}), nano
 
 

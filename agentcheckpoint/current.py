@@ -44,9 +44,22 @@ if hasattr(os, "register_at_fork"):
 
 
 def position() -> Position | None:
-    """Where the running code is, if it is in a run that is open."""
+    """Where the running code is, if it is in a run that is open.
+
+    Raises:
+        StepTimeout, RunTimeout, Interrupted: it is part of a step that was given up.
+    """
     here = _position.get()
+    if here is not None:
+        check_scope(here.attempt, here.scope)
     return here if here is not None and here.attempt.open and here.attempt.fence.pid == os.getpid() else None
+
+
+def check_scope(attempt: Attempt, scope: Scope) -> None:
+    """Raises if a step was given up, and goes on only because nothing can stop its thread."""
+    why = scope.given_up()
+    if why is not None:
+        raise type(why)(f"run {attempt.run_id!r}: this code is part of a step that was given up: {why}")
 
 
 @contextmanager

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from agentcheckpoint.agents import Agent
 from agentcheckpoint.core.amounts import Dollars
 from agentcheckpoint.core.budget import Budget
 from agentcheckpoint.core.codec import UNANNOTATED
 from agentcheckpoint.core.ids import check_tags
-from agentcheckpoint.options import Approve, OnMismatch, RunOptions, all_budgets
+from agentcheckpoint.options import Approve, Effect, InDoubt, OnMismatch, RunOptions, all_budgets
 from agentcheckpoint.recipe import Recipe, mark_async
 from agentcheckpoint.tools import Tool
+
+if TYPE_CHECKING:
+    from agentcheckpoint.retry.policy import Retry
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,6 +57,11 @@ def step(
     cost: Dollars | Callable[[Any], Dollars] | None = None,
     max_cost: Dollars | None = None,
     approve: Approve = False,
+    retry: Retry | None = None,
+    effect: Effect | None = None,
+    in_doubt: InDoubt | None = None,
+    verify: Callable[..., Any] | None = None,
+    timeout: float | None = None,
 ) -> StepDecorator: ...
 def step(fn: Any = None, /, **options: Any) -> Any:
     """Makes each call of a function, async or not, a step of the current run. Works on methods too.
@@ -63,7 +71,8 @@ def step(fn: Any = None, /, **options: Any) -> Any:
     Args:
         name: the step's name; the function's by default.
         key: called with the function's arguments, defaults filled in; returns what tells this call apart.
-        returns, ignore, on_mismatch, accept, cost, max_cost, approve: as in ``ac.Step``.
+        returns, ignore, on_mismatch, accept, cost, max_cost, approve, retry, effect, in_doubt, verify, timeout: as in
+            ``ac.Step``.
 
     Raises:
         RunMisuse: it is a generator, its results cannot be stored, or an option makes no sense.
@@ -98,13 +107,18 @@ def tool(
     cost: Dollars | Callable[[Any], Dollars] | None = None,
     max_cost: Dollars | None = None,
     approve: Approve = False,
+    retry: Retry | None = None,
+    effect: Effect | None = None,
+    in_doubt: InDoubt | None = None,
+    verify: Callable[..., Any] | None = None,
+    timeout: float | None = None,
 ) -> ToolDecorator: ...
 def tool(fn: Any = None, /, **options: Any) -> Any:
     """Makes a function a tool for a model: a step, with the schema to announce it by and a ``call`` to run it by.
 
     Args:
-        name, key, returns, ignore, on_mismatch, accept, cost, max_cost, approve: as in ``ac.step``; the
-            name also has to please models: 1 to 64 of ``a-z A-Z 0-9 _ -``.
+        name, key, returns, ignore, on_mismatch, accept, cost, max_cost, approve, retry, effect, in_doubt, verify,
+            timeout: as in ``ac.step``; the name also has to please models: 1 to 64 of ``a-z A-Z 0-9 _ -``.
 
     Raises:
         RunMisuse: as ``ac.step``; or a model could not give its arguments.
@@ -127,6 +141,7 @@ def agent(
     returns: Any = UNANNOTATED,
     budget: Budget | Sequence[Budget] = (),
     tags: Iterable[str] = (),
+    retry: Retry | None = None,
 ) -> AgentDecorator: ...
 def agent(fn: Any = None, /, **options: Any) -> Any:
     """Makes each call of a function, async or not, a run: ``research(q)``, or named, ``research.run("r-42", q)``.
@@ -138,6 +153,10 @@ def agent(fn: Any = None, /, **options: Any) -> Any:
         returns: the type of the output, when the function's annotation does not say it.
         budget: the ceiling, or ceilings, on what a run of it pays; see ``Budget``.
         tags: what ``ac.costs`` counts the money of its runs under.
+        retry: when a failed attempt is followed by another: any policy of tenacity's, such as
+            ``Retrying(stop=stop_after_attempt(5), wait=wait_random_exponential(max=60))``. Its count and its waits are
+            stored with the run: another process goes on with them. The last error is raised unchanged, and the run is
+            ``failed``.
 
     Raises:
         RunMisuse: it is a generator, its output cannot be stored, or there is no such policy.
@@ -155,6 +174,7 @@ def _agent(
     returns: Any = UNANNOTATED,
     budget: Budget | Sequence[Budget] = (),
     tags: Iterable[str] = (),
+    retry: Retry | None = None,
 ) -> Agent[Any, Any]:
-    options = RunOptions(on_mismatch=on_mismatch, budgets=all_budgets(budget), tags=check_tags(tags))
+    options = RunOptions(on_mismatch=on_mismatch, budgets=all_budgets(budget), tags=check_tags(tags), retry=retry)
     return Agent(fn, name, returns, options)

@@ -13,6 +13,9 @@ An error raised after money was spent carries what was bought in ``value``.
       RunBusy                somebody alive is working on it
       BudgetExceeded         a paid call would break a ceiling; it was not made
       StepMismatch           the recorded step had other inputs
+      StepInDoubt            a step that must not happen twice has happened, or has not
+      StepTimeout            a step took longer than it may                    (TimeoutError)
+      RunTimeout             an attempt of a run took longer than it may       (TimeoutError)
       StepRejected           a paid answer was refused by its ``accept=``
       NotApproved            a person did not approve of a step; it was not called
       WaitTimeout            no answer came in time                            (TimeoutError)
@@ -83,7 +86,7 @@ class RunExists(AgentCheckpointError):
 
 
 class RunCancelled(AgentCheckpointError):
-    """The run was cancelled: it is not opened again, unless ``ac.retry`` revives it."""
+    """The run was cancelled: it is not opened again, unless somebody revives it."""
 
 
 class RunBusy(AgentCheckpointError):
@@ -136,8 +139,28 @@ class StepMismatch(AgentCheckpointError):
     """A recorded step was called with other inputs than it was recorded with."""
 
 
+class StepInDoubt(AgentCheckpointError):
+    """A step that must not happen twice was begun before, and nobody knows whether it has happened. It was not called.
+
+    Attributes:
+        idempotency_key: what the call before was known by to the other side, if it was told.
+    """
+
+    def __init__(self, message: str, *, run_id: str, step: str, idempotency_key: str) -> None:
+        super().__init__(message, run_id=run_id, step=step)
+        self.idempotency_key = idempotency_key
+
+
+class StepTimeout(AgentCheckpointError, TimeoutError):
+    """A step took longer than its ``timeout=``: it was cancelled, or left behind in its thread."""
+
+
+class RunTimeout(AgentCheckpointError, TimeoutError):
+    """An attempt of a run took longer than its ``timeout=``. No step is tried again in it."""
+
+
 class StepRejected(AgentCheckpointError):
-    """The step's ``accept=`` refused its answer: it is booked as wasted, and the step will run again."""
+    """The step's ``accept=`` or policy refused its answer: it is booked as wasted, and the step will run again."""
 
 
 class NotApproved(AgentCheckpointError):

@@ -20,8 +20,10 @@ from agentcheckpoint.errors import (
     BudgetExceeded,
     CheckpointCorrupt,
     DurabilityWarning,
+    Interrupted,
     RunBusy,
     RunMisuse,
+    RunTimeout,
     StepMismatch,
 )
 from agentcheckpoint.store.holder import Holder, describe
@@ -48,6 +50,24 @@ def busy_error(run_id: str, holder: Holder | None, ttl: float) -> RunBusy:
         run_id=run_id,
         owner=owner,
         ttl=ttl,
+    )
+
+
+def not_open(run_id: str) -> RunMisuse:
+    return RunMisuse(f"run {run_id!r} is not open: call its steps inside `with ac.run(...)`.", run_id=run_id)
+
+
+def nothing_more(run_id: str, broken: AgentCheckpointError) -> AgentCheckpointError:
+    return type(broken)(
+        f"run {run_id!r}: no more steps can be called in this attempt, after this: {broken}", run_id=run_id
+    )
+
+
+def time_is_up(run_id: str) -> RunTimeout:
+    return RunTimeout(
+        f"run {run_id!r}: the timeout= of this attempt is up: no more steps can be called in it. Open the run again: "
+        "it goes on with this step.",
+        run_id=run_id,
     )
 
 
@@ -158,3 +178,16 @@ def warn(message: str, category: type[AgentCheckpointWarning]) -> None:
     while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _NOT_THE_CALLERS:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
+
+
+def cancelled_inside(run_id: str, why: str) -> Interrupted:
+    """What unwinds an attempt of a run that was cancelled."""
+    return Interrupted(f"run {run_id!r} was cancelled: {why}. What is paid is recorded.")
+
+
+def interrupted(run_id: str, why: str) -> Interrupted:
+    """What unwinds an attempt that is to end."""
+    return Interrupted(
+        f"run {run_id!r} is interrupted: {why}. What is paid is recorded, and the lease is given back: opened "
+        "again, the run goes on from here."
+    )

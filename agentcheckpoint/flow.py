@@ -7,13 +7,17 @@ exception of the user's is never wrapped, not even a ``StopIteration``.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable, Generator
+from concurrent.futures import wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from agentcheckpoint.errors import RunMisuse
+from agentcheckpoint.ownthread import in_own_thread
 from agentcheckpoint.store.effects import Protocol
 from agentcheckpoint.store.store import Store
 
@@ -28,12 +32,13 @@ class Invoke:
     """Call the user's function; on a loop, await what it returns if that is awaitable.
 
     An ``optional`` one that would have to be awaited is left out where there is no loop. ``inside`` makes what is
-    entered around the call and around what is awaited.
+    entered around the call and around what is awaited. After ``seconds`` it is given up.
     """
 
     function: Callable[[], Any]
     optional: bool = False
     inside: Callable[[], AbstractContextManager[None]] = nullcontext
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,15 @@ class Raised:
     """What the user's function raised."""
 
     error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """The user's function had not ended when its time was up, or when its caller was interrupted."""
+
+    error: BaseException | None = None
+    """What it was left by: the interrupt, or the time-out as it came out of the function, if it did."""
+    is_interrupt: bool = False
 
 
 Course: TypeAlias = Generator[Invoke | Perform, Any, R]
@@ -100,26 +114,66 @@ async def run_flow_async(store: Store, flow: Flow[R]) -> R:
     return _unwrap(outcome)
 
 
-def _invoke(effect: Invoke) -> Returned | Raised:
+def _invoke(effect: Invoke) -> Returned | Raised | GivenUp:
+    if effect.seconds is None:
+        return _call(effect)
+    course = in_own_thread(partial(_call, effect))
     try:
-        with effect.inside():
-            value = effect.function()
+        wait({course}, effect.seconds)
     except BaseException as exc:
-        return Raised(exc)
-    if not inspect.isawaitable(value):
-        return Returned(value)
-    if inspect.iscoroutine(value):
-        value.close()
+        return GivenUp(exc, is_interrupt=True)
+    return course.result() if course.done() else GivenUp()
+
+
+def _call(effect: Invoke) -> Returned | Raised:
+    outcome = _start(effect)
+    if isinstance(outcome, Raised) or not inspect.isawaitable(outcome.value):
+        return outcome
+    if inspect.iscoroutine(outcome.value):
+        outcome.value.close()
     return Returned(None) if effect.optional else Raised(RunMisuse(ASYNC_IN_BLOCKING))
 
 
-async def _invoke_async(effect: Invoke) -> Returned | Raised:
+def _start(effect: Invoke) -> Returned | Raised:
+    """Calls it, and awaits nothing."""
     try:
         with effect.inside():
-            value = effect.function()
-            return Returned(await value if inspect.isawaitable(value) else value)
+            return Returned(effect.function())
     except BaseException as exc:
         return Raised(exc)
+
+
+async def _invoke_async(effect: Invoke) -> Returned | Raised | GivenUp:
+    if effect.seconds is not None:
+        return await _invoke_within(effect, asyncio.timeout(effect.seconds))
+    try:
+        return Returned(await _call_async(effect))
+    except BaseException as exc:
+        return Raised(exc)
+
+
+async def _call_async(effect: Invoke) -> Any:
+    with effect.inside():
+        value = effect.function()
+        return await value if inspect.isawaitable(value) else value
+
+
+async def _invoke_within(effect: Invoke, limit: asyncio.Timeout) -> Returned | Raised | GivenUp:
+    """A coroutine is cancelled at the limit. What is no coroutine function cannot be: it has a thread of its own."""
+    course = None if inspect.iscoroutinefunction(effect.function) else in_own_thread(partial(_start, effect))
+    try:
+        async with limit:
+            if course is None:
+                return Returned(await _call_async(effect))
+            outcome = await asyncio.wrap_future(course)
+            if isinstance(outcome, Raised) or not inspect.isawaitable(outcome.value):
+                return outcome
+            with effect.inside():
+                return Returned(await outcome.value)
+    except Exception as exc:
+        return GivenUp(exc) if limit.expired() else Raised(exc)
+    except BaseException as exc:
+        return GivenUp(exc, is_interrupt=True) if course is not None and not course.done() else Raised(exc)
 
 
 def _unwrap(outcome: R | Raised) -> R:

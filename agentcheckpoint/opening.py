@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import nullcontext
 
 from agentcheckpoint import current
 from agentcheckpoint.attempt import Attempt, new_id
 from agentcheckpoint.core.ledger import answer_money, money
 from agentcheckpoint.core.lifecycle import due_after, state_after
-from agentcheckpoint.core.models import Closed, Payload
+from agentcheckpoint.core.models import Closed, Payload, RunState
+from agentcheckpoint.core.progress import NOT_OPENED, Progress, leave, spent_at_most
 from agentcheckpoint.errors import CommitUnknown, RunDeleted, RunMisuse, UnmetStepsWarning
 from agentcheckpoint.explain import failure, warn
 from agentcheckpoint.flow import Course, Flow, Perform, Raised
@@ -25,16 +27,25 @@ MENTIONED = 5
 
 
 def open_attempt(attempt: Attempt, wait: float) -> Flow[None]:
-    """Claims and loads the run. Raises what ``store.claim.open_run`` raises, and ``RunBusy``."""
+    """Claims and loads the run; its time counts from then. Raises what ``store.claim.open_run`` raises, and
+    ``RunBusy``.
+    """
     current.announce(attempt)
     try:
         yield Perform(take_run(attempt, wait))
+        timeout = attempt.options.timeout
+        attempt.deadline = None if timeout is None else time.monotonic() + timeout
         watch_sigterm()
         yield Perform(_list(attempt))
         keep_alive(attempt)
+        if attempt.options.retry is not None:
+            from agentcheckpoint.retrying import before_flow
+
+            yield from before_flow(attempt)
     except BaseException as exc:
         if attempt.open and not isinstance(exc, GeneratorExit):  # interrupted when it was ours already
             yield from close_attempt(attempt, exc, None)
+        _leave_progress(attempt, exc)
         _withdraw(attempt)
         raise
     return None
@@ -70,21 +81,51 @@ def close_attempt(attempt: Attempt, error: BaseException | None, output: bytes |
         if forked or attempt.fence.heir is not None or isinstance(attempt.broken, RunDeleted | CommitUnknown):
             if error is None:  # nothing is written of this end: the caller must not think so
                 attempt.check()
+            yield from _judge(attempt, error)
             return None
         trouble = yield from _end_streams(attempt)
-        yield from _close(attempt, trouble if error is None else error, output)
+        if trouble is not None:
+            _leave_progress(attempt, trouble)
+        ended_by = trouble if error is None else error
+        yield from _judge(attempt, ended_by)
+        yield from _close(attempt, ended_by, output)
         return (
             Raised(trouble) if trouble is not None and (error is None or not isinstance(trouble, Exception)) else None
         )
     except Exception as exc:
         if error is None:
+            _leave_progress(attempt, exc)
             raise
         error.add_note(f"agentcheckpoint could not store that run {attempt.run_id!r} ended so: {exc}")
         return None
     finally:
+        if error is not None:
+            _leave_progress(attempt, error)
         with nullcontext() if forked else attempt.lease_lock:  # a fork may have copied it locked
             attempt.open = False
         _withdraw(attempt)
+
+
+def _judge(attempt: Attempt, error: BaseException | None) -> Course[None]:
+    if attempt.options.retry is not None:
+        from agentcheckpoint.retrying import judge_end  # tenacity is loaded where somebody uses it
+
+        attempt.decision = yield from judge_end(attempt, error)
+
+
+def _end_of(attempt: Attempt, error: BaseException | None) -> tuple[RunState, int | None]:
+    """The state that the run is left in, and when it goes on by itself, milliseconds."""
+    state, now = state_after(error, cancelled=bool(attempt.fence.cancelled)), attempt.now_ms()
+    if state != "retryable" or attempt.decision is None:
+        return state, due_after(error, state, now, attempt.journal.waits)
+    wait = attempt.decision.wait
+    return ("failed", None) if wait is None else (state, now + int(wait * 1000))
+
+
+def _leave_progress(attempt: Attempt, error: BaseException) -> None:
+    """Whoever opens the run again on his own may ask how far it has come."""
+    spent = spent_at_most(attempt.money, attempt.waste)
+    leave(error, Progress(spent, attempt.journal.tries.gained()) if attempt.number else NOT_OPENED)
 
 
 def _end_streams(attempt: Attempt) -> Course[BaseException | None]:
@@ -102,18 +143,17 @@ def _end_streams(attempt: Attempt) -> Course[BaseException | None]:
 
 
 def _close(attempt: Attempt, error: BaseException | None, data: bytes | None) -> Course[None]:
-    entry_id, state = new_id(), state_after(error, cancelled=bool(attempt.fence.cancelled))
-    if state == "waiting":
-        yield Perform(until_begun(attempt))
+    yield Perform(until_begun(attempt))
+    entry_id, (state, due) = new_id(), _end_of(attempt, error)
     stored = None if data is None or error is not None else attempt.chain.encode(data, attempt.where("", entry_id))
     report = attempt.cost()
     closed = Closed(
         id=entry_id,
         at=attempt.now_ms(),
         state=state,
-        error=failure(error) if error is not None and state in ("retryable", "cancelled") else None,
+        error=failure(error) if error is not None and state in ("retryable", "failed", "cancelled") else None,
         output=None if stored is None else Payload(size=len(stored), codec=attempt.chain.name),
-        due=due_after(error, state, attempt.now_ms(), attempt.journal.waits),
+        due=due,
         saved=report.saved,
         replayed=report.replayed,
         saved_unpriced=report.saved_unpriced,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypedDict, TypeVar, get_args
 
 from agentcheckpoint.core import ids
 from agentcheckpoint.core.amounts import Dollars, dollars
@@ -18,6 +18,7 @@ from agentcheckpoint.errors import RunMisuse
 if TYPE_CHECKING:
     from agentcheckpoint.core.models import Inputs, Usage
     from agentcheckpoint.core.pricing import Price
+    from agentcheckpoint.retry.policy import Retry
 
 OnMismatch: TypeAlias = Literal["error", "rerun", "reuse"]
 """What to do when a recorded step is called with other inputs: raise, run it again (and pay), or take the record."""
@@ -29,6 +30,21 @@ Approve: TypeAlias = bool | str | Callable[..., str]
 LEASE = 30.0
 """Seconds that a lease lasts without being renewed."""
 MIN_LEASE, MAX_LEASE = 0.05, 86_400
+Effect: TypeAlias = Literal["once"]
+"""``"once"``: what a step does to the world must not be done twice."""
+InDoubt: TypeAlias = Literal["ask", "rerun", "skip"]
+"""What to do with such a step that was begun and may have happened: ask a person, call it again, or let it be."""
+SHORTEST, LONGEST = 0.001, 31_536_000
+"""Seconds that a limit may be, up to a year."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Happened(Generic[T]):
+    """What ``Step(verify=...)`` returns if the step has happened: ``result`` is recorded as the step's result."""
+
+    result: T
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +71,20 @@ class Step:
         approve: before it is called the first time, a person is asked: ``True``, a text for him, or what makes one
             from the step's arguments. Until somebody answers, the run waits; if he says no, the step raises
             ``NotApproved``.
+        retry: when and how long a failed try is followed by another: any policy of tenacity's, such as
+            ``Retrying(stop=stop_after_attempt(5), wait=wait_random_exponential(max=60))``. Another process goes on
+            with it where this one ends.
+        effect: ``"once"``: what it does must not be done twice. Its intent is stored before it is called; if nobody
+            knows then what came of it, it is *in doubt*, and not simply called again.
+        in_doubt: what is to be done then: ``"ask"`` (the default), ``"rerun"`` or ``"skip"``.
+        verify: or found out: called with the step's arguments, it returns ``ac.Happened(result)``, or ``None`` if it
+            has not happened; the step is then called again.
+        timeout: seconds that one call of it may take; then it raises ``StepTimeout``.
 
     Raises:
         InvalidName: the name or key cannot be used.
-        RunMisuse: there is no such policy, or ``accept``, ``usage``, ``cost`` or ``approve`` is async.
+        RunMisuse: there is no such policy, effect or limit, or ``accept``, ``usage``, ``cost`` or
+            ``approve`` is async.
         TypeError, ValueError: an amount is a float, or none.
     """
 
@@ -76,6 +102,11 @@ class Step:
     max_cost: Dollars | None = None
     max_tokens: int | None = None
     approve: Approve = False
+    retry: Retry | None = None
+    effect: Effect | None = None
+    in_doubt: InDoubt | None = None
+    verify: Callable[..., Any] | None = None
+    timeout: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", ids.check_name(self.name))  # in normal form: two spellings are one step
@@ -88,9 +119,29 @@ class Step:
                 f"step {self.name!r}: accept=, usage=, cost= and approve= are called without await: they cannot be "
                 "async."
             )
+        if self.retry is not None:
+            from agentcheckpoint.retry.policy import Policy  # tenacity is loaded where somebody uses it
+
+            Policy(self.retry)
         for what, amount in (("cost", self.cost), ("max_cost", self.max_cost)):
             if amount is not None and not callable(amount):
                 dollars(amount, f"Step({what}=...)")
+        if self.timeout is not None:
+            check_seconds("timeout", self.timeout, SHORTEST, LONGEST)
+        check_effect(self)
+
+
+def check_effect(step: Step) -> None:
+    """Raises ``RunMisuse`` if its effect, and what to do when it is in doubt, make no sense."""
+    for option, given, allowed in (("effect", step.effect, Effect), ("in_doubt", step.in_doubt, InDoubt)):
+        if given is not None and given not in get_args(allowed):
+            raise RunMisuse(
+                f"step {step.name!r}: {option}={given!r}: it is one of {', '.join(map(repr, get_args(allowed)))}."
+            )
+    if step.effect is None and (step.in_doubt is not None or step.verify is not None):
+        raise RunMisuse(f"step {step.name!r}: in_doubt= and verify= are for a step with effect='once'.")
+    if step.in_doubt is not None and step.verify is not None:
+        raise RunMisuse(f"step {step.name!r}: verify= finds out what in_doubt= would decide: give one of the two.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +157,9 @@ class RunOptions:
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, str] | None = None
     conversation: str | None = None
+    timeout: float | None = None
+    retry: Retry | None = None
+    """When a failed attempt is followed by another: of an agent, or of ``ac.attempts``."""
     agent: str | None = None
     """The decorated agent that is called, and its call: the fingerprint, and the arguments as they are stored."""
     inputs: Inputs | None = None
@@ -119,10 +173,38 @@ class RunOptions:
             raise RunMisuse(f"on_existing={self.on_existing!r}: it is one of {allowed}.")
         check_seconds("lease", self.lease, MIN_LEASE, MAX_LEASE)
         check_seconds("wait", self.wait, 0, math.inf)
+        if self.timeout is not None:
+            check_seconds("timeout", self.timeout, SHORTEST, LONGEST)
         if self.metadata is not None:
             object.__setattr__(self, "metadata", ids.check_metadata(self.metadata))
         if self.conversation is not None:
             ids.check_conversation(self.conversation)
+        if self.retry is not None:
+            from agentcheckpoint.retry.policy import Policy  # tenacity is loaded where somebody uses it
+
+            Policy(self.retry)
+
+
+class RunKeywords(TypedDict, total=False):
+    """The keywords of ``ac.run`` that say how a run is opened."""
+
+    namespace: str
+    wait: float
+    on_existing: OnExisting
+    on_mismatch: OnMismatch
+    lease: float
+    budget: Budget | Sequence[Budget]
+    tags: Iterable[str]
+    metadata: Mapping[str, str] | None
+    conversation: str | None
+    timeout: float | None
+
+
+def run_options(keywords: RunKeywords) -> RunOptions:
+    """How a run is opened, by what ``ac.run`` was told. Raises ``RunMisuse``, ``InvalidName``."""
+    told: dict[str, Any] = dict(keywords)
+    budgets = all_budgets(told.pop("budget", ()))
+    return RunOptions(**{**told, "budgets": budgets, "tags": ids.check_tags(told.get("tags", ()))})
 
 
 def all_budgets(budget: Budget | Sequence[Budget]) -> tuple[Budget, ...]:
@@ -156,6 +238,14 @@ def refuse_approval(step: Step, why: str) -> None:
     """Raises ``RunMisuse`` if the step is to be approved, where nobody can be asked."""
     if step.approve:
         raise RunMisuse(f"step {step.name!r} has approve=: {why}. It was not called.", step=step.name)
+
+
+def check_blocking(step: Step, what: str) -> None:
+    """Raises ``RunMisuse`` if a blocking call of this step would have to await something of its policy."""
+    if step.retry is not None:
+        from agentcheckpoint.retry.policy import Policy, check_colour
+
+        check_colour(Policy(step.retry), what)
 
 
 def as_step(step: str | Step) -> Step:

@@ -6,11 +6,14 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from agentcheckpoint import once
 from agentcheckpoint.attempt import Attempt, new_id
 from agentcheckpoint.core.amounts import dollars
 from agentcheckpoint.core.budget import Ask, Budget, Exceeded
 from agentcheckpoint.core.journal import Call
-from agentcheckpoint.core.models import Failed, Intent, LedgerEntry
+from agentcheckpoint.core.models import Failed, LedgerEntry, Usage
+from agentcheckpoint.core.pricing import priced
+from agentcheckpoint.core.usage import Measured, usage_of
 from agentcheckpoint.errors import AgentCheckpointWarning, RunMisuse
 from agentcheckpoint.explain import budget_exceeded, failure, warn
 from agentcheckpoint.flow import Course, Invoke, Perform, Raised
@@ -116,8 +119,7 @@ def intend(site: Site, entry: LedgerEntry, ask: Ask, known: Sequence[LedgerEntry
     Room that was kept for too long meanwhile may have been given to others, who found no intent: it is asked for again.
     """
     attempt = site.attempt
-    intent = Intent(id=new_id(), at=entry.at, slot=site.slot, entries=(*known, entry))
-    yield Perform(attempt.commit(Change(intent), site.call))
+    yield from once.intend(site, (*known, entry))
     while not attempt.reservations.is_kept(entry.id, attempt.now_ms()):
         refused = yield from reserve(attempt, site.call, entry, ask)
         if refused is not None:
@@ -132,13 +134,19 @@ def intend(site: Site, entry: LedgerEntry, ask: Ask, known: Sequence[LedgerEntry
                 entries=(unsent,),
             )
             yield Perform(attempt.commit(Change(failed), site.call))
+            attempt.journal.failed(failed)
             raise error
 
 
 def buy(plan: Plan) -> Course[LedgerEntry | None]:
-    """Before a function is called that costs something: room for it, and its intent; ``None``: it is free."""
+    """Before a function is called that costs something, or must not happen twice: room for it, and its intent.
+
+    Returns the attempt to pay; ``None``: it is free.
+    """
     attempt, step = plan.attempt, plan.step
     if plan.kind != "llm" and step.cost is None:
+        if step.effect is not None:
+            yield from once.intend(plan, ())
         return None
     ask = _ask(plan)
     entry = LedgerEntry(
@@ -175,3 +183,24 @@ def charged(step: Step, bought: LedgerEntry, result: object, ms: int) -> LedgerE
         said = failure(exc)
         nano, source = None, f"unpriced: cost= gave no amount: {said.type}: {said.message[:200]}"
     return bought.model_copy(update={"bill": "paid", "cost": nano, "price": source, "ms": ms})
+
+
+def paid(plan: Plan, bought: LedgerEntry, result: object, ms: int) -> LedgerEntry:
+    """The ledger entry of an answer that came: tokens and price as far as they can be known."""
+    step, trouble = plan.step, None
+    if plan.kind != "llm":
+        return charged(step, bought, result, ms)
+    try:
+        said = Measured(_usage(step.usage(result))) if step.usage is not None else usage_of(result)
+    except Exception as exc:  # the answer is paid for, and is not to be lost for it
+        raised = failure(exc)
+        said, trouble = Measured(), f"unmeasured: usage= raised {raised.type}: {raised.message[:200]}"
+    bought = priced(bought, said, step.prices)
+    settled = bought.model_copy(update={"bill": "paid", "ms": ms, "price": trouble or bought.price})
+    return charged(step, settled, result, ms)
+
+
+def _usage(said: object) -> Usage | None:
+    if said is None or isinstance(said, Usage):
+        return said
+    raise TypeError(f"it returned {type(said).__qualname__}, not ac.Usage or None")

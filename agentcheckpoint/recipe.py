@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentcheckpoint import current
 from agentcheckpoint.core.amounts import Dollars
@@ -18,9 +18,21 @@ from agentcheckpoint.core.models import StepKind
 from agentcheckpoint.core.roundtrip import name_of
 from agentcheckpoint.errors import NoActiveRunWarning, RunMisuse
 from agentcheckpoint.flow import run_flow, run_flow_async
-from agentcheckpoint.options import OFF, Approve, OnMismatch, Step, refuse_approval
+from agentcheckpoint.options import (
+    OFF,
+    Approve,
+    Effect,
+    InDoubt,
+    OnMismatch,
+    Step,
+    check_blocking,
+    refuse_approval,
+)
 from agentcheckpoint.steps import plan_step, step_flow
 from agentcheckpoint.store.connect import switched_off
+
+if TYPE_CHECKING:
+    from agentcheckpoint.retry.policy import Retry
 
 _MARK: object = vars(asyncio.coroutines).get("_is_coroutine")
 """By this Python 3.11 knows a plain function that returns coroutines; later ones have a public way."""
@@ -34,7 +46,8 @@ class Recipe:
         kind: what sort of step.
         name: the step's; ``None``: the function's.
         key: makes the key of a call from the function's arguments.
-        returns, ignore, on_mismatch, accept, cost, max_cost, approve: the step's options.
+        returns, ignore, on_mismatch, accept, cost, max_cost, approve, retry, effect, in_doubt, verify, timeout: the
+            step's options.
 
     Raises:
         RunMisuse: calls of it could not be stored.
@@ -55,6 +68,11 @@ class Recipe:
         cost: Dollars | Callable[[Any], Dollars] | None = None,
         max_cost: Dollars | None = None,
         approve: Approve = False,
+        retry: Retry | None = None,
+        effect: Effect | None = None,
+        in_doubt: InDoubt | None = None,
+        verify: Callable[..., Any] | None = None,
+        timeout: float | None = None,
     ) -> None:
         check_function(fn, returns)
         self.fn = fn
@@ -71,8 +89,15 @@ class Recipe:
             cost=cost,
             max_cost=max_cost,
             approve=approve,
+            retry=retry,
+            effect=effect,
+            in_doubt=in_doubt,
+            verify=verify,
+            timeout=timeout,
         )
         self.is_async = is_async(fn)
+        if not self.is_async:
+            check_blocking(self.step, name_of(fn))
         self._key = key
         self._signature = None if key is None else inspect.signature(fn)
         self._warned = False

@@ -24,7 +24,18 @@ from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.face import RunBase, recorded_now, recorded_random, recorded_uuid
 from agentcheckpoint.flow import ASYNC_IN_BLOCKING, run_flow, run_flow_async
 from agentcheckpoint.opening import close_attempt, open_attempt, refuse_reuse
-from agentcheckpoint.options import LEASE, OFF, OnMismatch, RunOptions, Step, all_budgets, as_step, refuse_approval
+from agentcheckpoint.options import (
+    LEASE,
+    OFF,
+    OnMismatch,
+    RunKeywords,
+    RunOptions,
+    Step,
+    as_step,
+    check_blocking,
+    refuse_approval,
+    run_options,
+)
 from agentcheckpoint.pausing import BlockingWaits
 from agentcheckpoint.steps import plan_step, step_flow
 from agentcheckpoint.store.connect import Connectable, connect, switched_off
@@ -110,6 +121,7 @@ class Run(BlockingWaits):
         if self._attempt.store is None:
             refuse_approval(step, OFF)
             return fn(*args, **kwargs)
+        check_blocking(step, f"run {self.id!r}, step {step.name!r}")
         return run_flow(self._attempt.store, step_flow(plan_step(self._attempt, step, kind, fn, args, kwargs)))
 
 
@@ -128,6 +140,11 @@ class SyncBegun(Generic[T]):
     def value(self) -> T:
         """Its result. Raises ``RunMisuse`` before there is one."""
         return cast(T, self._begun.value)
+
+    @property
+    def idempotency_key(self) -> str:
+        """What the other side can know the step by, inside its ``with``; see ``ac.idempotency_key``."""
+        return self._begun.idempotency_key
 
     def save(self, value: T) -> T:
         """Commits the result, now. Returns it as a replay will."""
@@ -148,9 +165,9 @@ class SyncBegun(Generic[T]):
 class Opener:
     """What ``ac.run(...)`` returns: ``with`` gives a ``Run``, ``async with`` an ``AsyncRun``."""
 
-    def __init__(self, attempt: Attempt) -> None:
+    def __init__(self, attempt: Attempt, wait: float) -> None:
         self._attempt = attempt
-        self._wait = attempt.options.wait
+        self._wait = wait
         self._entered = False
         self._token: Token[Any] | None = None
         self._face: RunBase = RunBase(attempt)
@@ -218,6 +235,7 @@ def run(
     tags: Iterable[str] = (),
     metadata: Mapping[str, str] | None = None,
     conversation: str | None = None,
+    timeout: float | None = None,
 ) -> Opener:
     """Opens a run: ``with ac.run("research-42") as run:`` or ``async with``.
 
@@ -239,6 +257,7 @@ def run(
         tags: what ``ac.costs`` counts the money of this attempt under, such as ``("team-a",)``.
         metadata: texts to note about the run when it is begun, such as ``{"user": "42"}``.
         conversation: what the run belongs to, noted when it is begun: a long chat has a run for each turn.
+        timeout: seconds that this attempt may take, from when it is open: after that its steps raise ``RunTimeout``.
 
     Raises:
         InvalidName, RunMisuse: before anything is sent.
@@ -247,21 +266,27 @@ def run(
         RunBusy, RunCancelled, RunDeleted, CheckpointsLost, CheckpointCorrupt, SchemaTooNew, StoreRefused,
             StoreUnavailable: when it is entered.
     """
-    options = RunOptions(
+    keywords = RunKeywords(
         namespace=namespace,
         wait=wait,
         on_existing=on_existing,
         on_mismatch=on_mismatch,
         lease=lease,
-        budgets=all_budgets(budget),
-        tags=ids.check_tags(tags),
+        budget=budget,
+        tags=tags,
         metadata=metadata,
         conversation=conversation,
+        timeout=timeout,
     )
-    return open_run_for(id, store, options)
+    return open_run_for(id, store, run_options(keywords))
 
 
 def open_run_for(id: str | None, store: Connectable, options: RunOptions) -> Opener:
     """``run``, with its options together."""
-    run_id = ids.check_run_id(id) if id is not None else f"run-{uuid.uuid4().hex[:12]}"
-    return Opener(Attempt(None if switched_off() else connect(store), run_id, options))
+    run_id = ids.check_run_id(id) if id is not None else new_run_id()
+    return Opener(Attempt(None if switched_off() else connect(store), run_id, options), options.wait)
+
+
+def new_run_id() -> str:
+    """A name for a run that was given none."""
+    return f"run-{uuid.uuid4().hex[:12]}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 
 from agentcheckpoint.core.amounts import EXACT, Dollars, dollars, exact_dollars
-from agentcheckpoint.core.ledger import fold_entries, logged_money, money
+from agentcheckpoint.core.ledger import money
 from agentcheckpoint.core.models import LedgerEntry, Usage
 from agentcheckpoint.core.price import Price
 from agentcheckpoint.core.settling import Said, is_said, nearest_nano, settled
@@ -15,8 +15,7 @@ from agentcheckpoint.core.spending import Spent
 from agentcheckpoint.core.usage import total_usage
 from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.store.connect import Connectable, connect
-from agentcheckpoint.store.loading import Loaded
-from agentcheckpoint.store.outside import settle_outside
+from agentcheckpoint.store.outside import Books, settle_outside
 from agentcheckpoint.survey import survey
 from agentcheckpoint.view import address_of
 
@@ -37,7 +36,8 @@ def settle(
     """Says what became of an attempt that may have been billed. Blocking; a worker at the run is not disturbed.
 
     Give one of ``paid``, ``usage`` and ``not_billed``. What the run's own log has settled, or settles later, counts
-    more. What was said before by this function may be said anew.
+    more. What was said before by this function may be said anew. A run that was deleted may be settled too, if its
+    ledger was kept.
 
     Args:
         run_id: the run.
@@ -64,11 +64,10 @@ def settle(
 
     found: list[LedgerEntry] = []
 
-    def decide(loaded: Loaded) -> list[LedgerEntry]:
-        logged, now = _ledgers(loaded)
-        if (known := now.get(entry_id)) is None:
+    def decide(books: Books) -> list[LedgerEntry]:
+        if (known := books.now.get(entry_id)) is None:
             raise RunMisuse(f"run {run_id!r} has no attempt {entry_id!r}: ac.get({run_id!r}).ledger lists them.")
-        answer = settled(logged.get(entry_id, known), said, "by hand", prices or {})
+        answer = settled(books.logged.get(entry_id, known), said, "by hand", prices or {})
         if known.bill != "unresolved" and not is_said(known):
             raise RunMisuse(
                 f"run {run_id!r}: attempt {entry_id!r} is settled already: {known.bill}, {money(known.cost)}. Only "
@@ -79,11 +78,6 @@ def settle(
 
     connect(store).run(settle_outside(address_of(run_id, namespace), decide))
     return found[0]
-
-
-def _ledgers(loaded: Loaded) -> tuple[dict[str, LedgerEntry], dict[str, LedgerEntry]]:
-    """What the run's own log says of each attempt, and what counts."""
-    return fold_entries(logged_money(loaded.entries)), fold_entries(logged_money(loaded.entries), loaded.waste)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +129,9 @@ def settle_billed(
     return Settlement(tuple(done), found.notes)
 
 
-def _by_bill(lines: Mapping[str, Said], prices: Mapping[str, Price]) -> Callable[[Loaded], Iterable[LedgerEntry]]:
-    def decide(loaded: Loaded) -> Iterator[LedgerEntry]:
-        for entry in _ledgers(loaded)[1].values():
+def _by_bill(lines: Mapping[str, Said], prices: Mapping[str, Price]) -> Callable[[Books], Iterable[LedgerEntry]]:
+    def decide(books: Books) -> Iterator[LedgerEntry]:
+        for entry in books.now.values():
             if (said := _line(entry, lines)) is not None:
                 yield settled(entry, said, "the provider's bill", prices)
 

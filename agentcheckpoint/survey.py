@@ -21,7 +21,8 @@ from agentcheckpoint.errors import (
 from agentcheckpoint.show.layout import plain
 from agentcheckpoint.store.connect import Connectable, connect
 from agentcheckpoint.store.index import listed_runs
-from agentcheckpoint.store.reading import snapshot
+from agentcheckpoint.store.keys import index_key, kept_index_key
+from agentcheckpoint.store.reading import kept_ledger, snapshot
 from agentcheckpoint.store.store import Store
 from agentcheckpoint.view import Address, address_of
 
@@ -42,6 +43,7 @@ class Survey:
         chosen: which items count.
         prices: what is priced anew by them.
         unread: how many runs could not be read.
+        deleted: how many runs were deleted, and are counted by the ledgers that were kept of them.
         repriced: how many attempts cost something else by ``prices`` than is recorded.
     """
 
@@ -51,6 +53,7 @@ class Survey:
     chosen: Chosen
     prices: Mapping[str, Price]
     unread: int = 0
+    deleted: int = 0
     repriced: int = 0
     _notes: list[str] = field(default_factory=list[str])
 
@@ -59,7 +62,11 @@ class Survey:
         if isinstance(self.runs, str):
             yield self._items(address_of(self.runs, self.namespace))
             return
-        for run_id in listed_runs(self.where, self.namespace) if self.runs is None else dict.fromkeys(self.runs):
+        seen: set[str] = set()
+        for run_id in self._listed() if self.runs is None else self.runs:
+            if run_id in seen:
+                continue
+            seen.add(run_id)
             try:
                 items = self._items(address_of(run_id, self.namespace))
             except (RunNotFound, CheckpointCorrupt, CheckpointsLost, SchemaTooNew, InvalidName) as exc:
@@ -69,9 +76,21 @@ class Survey:
                 continue
             yield items
 
+    def _listed(self) -> Iterator[str]:
+        """Those that were deleted last: one that is deleted meanwhile is met there."""
+        for key_of in (index_key, kept_index_key):
+            yield from listed_runs(self.where, self.namespace, key_of=key_of)
+
     def _items(self, address: Address) -> list[Item]:
-        loaded = self.where.run(snapshot(address))
-        items = account(address.run_id, loaded.entries, loaded.waste)
+        try:
+            loaded = self.where.run(snapshot(address))
+            items = account(address.run_id, loaded.entries, loaded.waste)
+        except RunNotFound:
+            kept = self.where.run(kept_ledger(address))
+            if kept is None:
+                raise
+            self.deleted += 1
+            items = kept.items()
         return [self._priced(item) for item in items if item in self.chosen]
 
     def _priced(self, item: Item) -> Item:
@@ -86,7 +105,9 @@ class Survey:
         """What whoever reads the result should know."""
         more = [f"not counted: {self.unread - MOST_NOTES} more runs"] if self.unread > MOST_NOTES else []
         anew = [f"{self.repriced} attempts are priced anew; what is recorded stays as it is"] if self.repriced else []
-        return (*self._notes, *more, *anew)
+        which = "1 run is" if self.deleted == 1 else f"{self.deleted} runs are"
+        gone = [f"{which} deleted; what was kept of the ledger counts"] if self.deleted else []
+        return (*self._notes, *more, *gone, *anew)
 
 
 def survey(

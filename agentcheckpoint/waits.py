@@ -15,12 +15,13 @@ from agentcheckpoint.core.waits import Given, parse_given
 from agentcheckpoint.errors import RunMisuse, StepMismatch, Suspended, WaitTimeout
 from agentcheckpoint.explain import placed
 from agentcheckpoint.flow import Course, Flow, Perform
-from agentcheckpoint.steps import decide, keep_result, replay
+from agentcheckpoint.steps import decide, replay
 from agentcheckpoint.store.answers import Offer, Seen, decide_wait, look_at, wake, what_came
 from agentcheckpoint.store.commit import Change
 from agentcheckpoint.store.effects import Await, Pause, Protocol
 from agentcheckpoint.store.keys import is_token
 from agentcheckpoint.store.loading import Loaded
+from agentcheckpoint.trying import keep_result
 
 POLL = 0.15
 """Seconds between looks at what has come, while a wait is held in place."""

@@ -102,8 +102,8 @@ def test_agents_are_told_apart_and_their_tags_are_kept() -> None:
 
     write.using(store=url).run("w", "x")
     some_runs(url)
-    assert [opened.tags for opened in ac.get("w", store=url).opened] == [("team-b",)]
-    assert [opened.agent for opened in ac.get("w", store=url).opened] == ["writer"]
+    assert [row.tags for row in ac.get("w", store=url).attempts] == [("team-b",)]
+    assert [row.agent for row in ac.get("w", store=url).attempts] == ["writer"]
     with ac.run("w", store=url) as run:  # by its id alone: the run is the agent's all the same
         run.llm(paid("draft"), str, "x")
     billion = 10**9
@@ -171,7 +171,7 @@ def test_a_run_is_read_while_a_worker_is_at_it_and_nothing_of_it_is_written(monk
         with packets(monkeypatch) as sent:
             assert ac.costs(store=url).total.paid == 10**9
         run.llm(paid("more"), str, 1)
-    assert len(sent) == 3, "the list, the head, the run"
+    assert len(sent) == 4, "the list, the head, the run, the list of kept ledgers"
 
 
 @pytest.mark.parametrize("binary", REAL)

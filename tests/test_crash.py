@@ -69,7 +69,7 @@ def test_the_agents_were_killed_and_are_done(diaries: dict[str, Diary], embedded
         assert len(records(embedded_url, run_id)) == TURNS * (1 + TOOLS + 2)
         assert diary.done
         assert not leased(embedded_url, run_id)
-        lives += len(view.opened)
+        lives += len(view.attempts)
     assert lives >= len(diaries) + KILLS / 4, "nearly all were killed before they had opened their run"
 
 

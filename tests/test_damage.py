@@ -51,6 +51,9 @@ def set_meta(url: str, field: str, value: str | bytes) -> None:
         ("state", b"\xff"),
         ("schema", "one"),
         ("schema", "0"),
+        ("due", "soon"),
+        ("due", "-1"),
+        ("due", "9" * 5000),
     ],
 )
 def test_a_meta_that_is_not_ours_is_refused_before_anything_is_written(url: str, field: str, value: Any) -> None:
@@ -65,7 +68,7 @@ def test_a_meta_that_is_not_ours_is_refused_before_anything_is_written(url: str,
     assert contents(url, "r") == before
 
 
-@pytest.mark.parametrize("field", ["attempt", "state", "schema"])
+@pytest.mark.parametrize("field", ["attempt", "state", "schema", "due"])
 def test_a_field_of_meta_that_is_gone_is_missed_before_anything_is_written(url: str, field: str) -> None:
     a_run(url)
     ask(url, "HDEL", key_of(url, "r", "meta"), field)
@@ -75,6 +78,49 @@ def test_a_field_of_meta_that_is_gone_is_missed_before_anything_is_written(url: 
     with pytest.raises(ac.CheckpointCorrupt, match=rf"{field}"):
         ac.get("r", store=url)
     assert contents(url, "r") == before
+
+
+@pytest.mark.parametrize("field", ["agent", "conversation"])
+@pytest.mark.parametrize("damage", ["another", "gone"])
+def test_a_run_filed_under_another_agent_or_conversation_than_its_own_is_refused(
+    url: str, field: str, damage: str
+) -> None:
+    """Who looks for work goes by it: under another agent's name nobody would go on with the run, or the wrong one."""
+
+    @ac.agent(name="mine")
+    def agent() -> str:
+        return "42"
+
+    mine = agent.using(store=url, conversation="chat")
+    mine.run("r")
+    if damage == "gone":
+        ask(url, "HDEL", key_of(url, "r", "meta"), field)
+    else:
+        set_meta(url, field, "another")
+    for look in (lambda: ac.get("r", store=url), lambda: mine.run("r"), lambda: ac.run("r", store=url).__enter__()):
+        with pytest.raises(ac.CheckpointCorrupt, match=rf"run 'r'.*:meta .*its {field} is not the one"):
+            look()
+    ac.delete("r", store=url)
+
+
+def test_a_run_that_was_begun_afresh_is_filed_under_what_it_is_about_now(url: str) -> None:
+    with ac.run("r", store=url, conversation="old"):
+        pass
+    with ac.run("r", store=url, conversation="new", on_existing="fresh"):
+        pass
+    assert contents(url, "r")[key_of(url, "r", "meta").encode()][b"conversation"] == b"new"  # type: ignore[call-overload,index]
+    set_meta(url, "conversation", "old")
+    with pytest.raises(ac.CheckpointCorrupt, match="conversation"):
+        ac.get("r", store=url)
+
+
+def test_a_cancel_key_of_another_type_is_named(url: str) -> None:
+    with pytest.raises(ac.CheckpointCorrupt, match="in part") as torn, ac.run("r", store=url) as run:
+        ask(url, "RPUSH", key_of(url, "r", "cancel"), "x")
+        run.step("one", answer)
+    assert torn.value.value == "42"
+    with pytest.raises(ac.CheckpointCorrupt, match=r"run 'r'.*:cancel "), ac.run("r", store=url):
+        pass
 
 
 def test_a_head_that_names_no_data_is_a_loss_and_stays_as_it_is(url: str) -> None:

@@ -572,7 +572,7 @@ def test_a_completed_run_of_an_agent_returns_its_output_without_running_the_body
     assert calls == ["body q", "q"]
     view = ac.get("r", store=url)
     assert (view.state, view.attempt) == ("completed", 1), "it was only read"
-    assert view.opened[0].agent == "research"
+    assert view.attempts[0].agent == "research"
 
 
 async def test_an_async_agent_does_the_same(url: str) -> None:

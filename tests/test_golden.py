@@ -19,6 +19,8 @@ from agentcheckpoint.core.models import SCHEMA, Closed, Opened
 from agentcheckpoint.testing.provider import Provider
 
 TODAY = golden.path_of(SCHEMA)
+KINDS = ("birth", "restarted", "opened", "waiting", "intent", "done", "failed", "rejected", "revived", "closed")
+"""The kinds of entries that the golden run has."""
 FILES = sorted(golden.FOLDER.glob("schema-*.json"))
 
 pytestmark = pytest.mark.filterwarnings("ignore::agentcheckpoint.errors.UnmetStepsWarning")
@@ -46,9 +48,7 @@ def test_a_golden_run_is_seen_as_it_was(url: str, path: Path) -> None:
     expected = restored(url, path)
     view = ac.get(rich.RUN, store=url)
     assert json.loads(json.dumps(golden.expected(view))) == expected
-    assert {kind for kind in expected["entries"]} == {
-        "birth", "opened", "intent", "done", "failed", "rejected", "closed",
-    }  # fmt: skip
+    assert set(expected["entries"]) == set(KINDS)
     kept = contents(url, rich.RUN)
     (meta,) = (value for name, value in kept.items() if name.endswith(b":meta"))
     assert isinstance(meta, dict)
@@ -86,7 +86,7 @@ def test_what_is_stored_today_has_the_fields_of_the_golden_file() -> None:
 # -- older and newer libraries ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["birth", "opened", "intent", "done", "failed", "rejected", "closed"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("as_kind", ["its own", "a new kind"])
 def test_an_entry_of_a_newer_schema_is_refused_wherever_it_stands(url: str, kind: str, as_kind: str) -> None:
     restored(url)
@@ -94,7 +94,7 @@ def test_an_entry_of_a_newer_schema_is_refused_wherever_it_stands(url: str, kind
     def modernised(entry: dict[str, Any]) -> None:
         entry.update(v=SCHEMA + 1, later={"a": [1]})
         if as_kind == "a new kind":
-            entry.update(k="waiting")
+            entry.update(k="hologram")
 
     index = rewrite(url, rich.RUN, kind, modernised)
     before = contents(url, rich.RUN)
@@ -124,7 +124,7 @@ def test_a_newer_run_is_as_it_was_after_an_older_library_has_refused_it(url: str
 def test_each_claim_notes_the_schema_that_it_knows(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     restored(url)
     with monkeypatch.context() as newer:
-        newer.setattr("agentcheckpoint.store.claim.SCHEMA", SCHEMA + 1)
+        newer.setattr("agentcheckpoint.store.making.SCHEMA", SCHEMA + 1)
         newer.setattr("agentcheckpoint.store.loading.SCHEMA", SCHEMA + 1)
         with ac.run(rich.RUN, store=url):
             rich.body(rich.unconnected())
@@ -134,8 +134,8 @@ def test_each_claim_notes_the_schema_that_it_knows(url: str, monkeypatch: pytest
 
 def test_an_older_library_destroys_no_field_that_it_does_not_know(url: str) -> None:
     restored(url)
-    kinds = ("birth", "opened", "intent", "done", "failed", "rejected", "closed")
-    for kind in kinds:
+    send(ac.connect(url), ("DEL", key_of(url, rich.RUN, "cancel")))  # it lives on
+    for kind in KINDS:
         rewrite(url, rich.RUN, kind, lambda entry: entry.update(later={"kind": entry["k"]}))
     meta, waste = key_of(url, rich.RUN, "meta"), key_of(url, rich.RUN, "waste")
     send(ac.connect(url), ("HSET", meta, "later", "meta"))
@@ -145,7 +145,7 @@ def test_an_older_library_destroys_no_field_that_it_does_not_know(url: str) -> N
     _whole_life(url)
     after = contents(url, rich.RUN)
     assert _log(after)[: len(_log(before))] == _log(before)
-    assert sum(b'"later":{"kind":' in line for line in _log(after)) == len(kinds)
+    assert sum(b'"later":{"kind":' in line for line in _log(after)) == len(KINDS)
     assert b'"later":{"kind":"waste"}' in after[waste.encode()][attempt]  # type: ignore[call-overload,index,operator]
     assert _hash(after, b"meta")[b"later"] == b"meta"
     assert _hash(after, b"results").items() >= _hash(before, b"results").items()

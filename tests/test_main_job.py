@@ -413,7 +413,7 @@ def test_a_long_run_resumes_in_few_round_trips_and_holds_few_results(url: str, m
         held = 0
         for number in range(steps):
             run.step("s", _big, number, size)
-            held = max(held, run._attempt._results._bytes)
+            held = max(held, run._attempt.results._bytes)
         assert len(sent) <= 4 + steps * size / 1_000_000 + 1
         assert held <= 1_000_000
 

@@ -11,10 +11,10 @@ from counted import Counted
 from memory_runs import fresh, leased, logged
 
 import agentcheckpoint as ac
-from agentcheckpoint import attempt
-from agentcheckpoint.attempt import Attempt
+from agentcheckpoint import attempt, opening
 from agentcheckpoint.core.models import Done, Failed
 from agentcheckpoint.current import withdraw
+from agentcheckpoint.taking import end_attempt
 
 pytestmark = pytest.mark.filterwarnings("error::agentcheckpoint.errors.AgentCheckpointWarning")
 PRICES = {"m": ac.Price(input="1", output="1")}
@@ -150,14 +150,13 @@ def test_unmet_steps_that_are_an_error_leave_the_run_completed() -> None:
 def test_a_warning_that_is_an_error_does_not_hide_the_error_that_ended_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    closing = Attempt.closing
 
-    def warned(self: Attempt, *given: Any) -> Any:
-        yield from closing(self, *given)
+    def warned(*given: Any) -> Any:
+        yield from end_attempt(*given)
         warnings.warn("said while closing", ac.AgentCheckpointWarning, stacklevel=1)
 
     url = fresh()
-    monkeypatch.setattr(Attempt, "closing", warned)
+    monkeypatch.setattr(opening, "end_attempt", warned)
     with pytest.raises(Own) as caught, ac.run("r", store=url):
         raise Own
     assert "said while closing" in caught.value.__notes__[0]

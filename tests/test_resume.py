@@ -42,7 +42,7 @@ def test_a_long_run_is_resumed_in_few_round_trips(monkeypatch: pytest.MonkeyPatc
     with packets(monkeypatch) as sent, ac.run("r", store=url) as run:
         for n in range(STEPS):
             assert run.step("s", never, n, 100) == text(n, 100)
-            held.append(run._attempt._results._bytes)
+            held.append(run._attempt.results._bytes)
         assert run.cost.replayed == STEPS
         assert len(sent) <= 5 + payload / WINDOW
     assert max(held) <= WINDOW < payload
@@ -89,7 +89,7 @@ def test_results_that_nobody_asks_for_do_not_pile_up() -> None:
     with pytest.warns(ac.UnmetStepsWarning), ac.run("r", store=url) as run:
         for n in range(0, 60, 4):
             run.step("s", never, n, WINDOW // 4)
-            assert run._attempt._results._bytes <= HELD + WINDOW
+            assert run._attempt.results._bytes <= HELD + WINDOW
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, kind: type, name: str, times: int, error: Exception) -> list[int]:
@@ -129,7 +129,7 @@ def test_after_a_commit_of_unknown_fate_no_step_runs_until_the_run_is_opened_aga
 
     with pytest.raises(ac.CommitUnknown, match="no more steps") as caught, ac.run("r", store=url) as run:
         run.step("before", text, 0)
-        failing(monkeypatch, Attempt, "_commit", 1, ac.CommitUnknown("it went away"))
+        failing(monkeypatch, Attempt, "store_change", 1, ac.CommitUnknown("it went away"))
         with pytest.raises(ac.CommitUnknown, match=r"^it went away$"):
             run.step("pay", pay)
         run.step("pay", pay)
@@ -146,7 +146,7 @@ def test_a_result_whose_commit_the_store_refused_is_not_recorded_and_the_step_ru
 ) -> None:
     url = fresh()
     with ac.run("r", store=url) as run:
-        failing(monkeypatch, Attempt, "_commit", 1, ac.StoreRefused("out of memory"))
+        failing(monkeypatch, Attempt, "store_change", 1, ac.StoreRefused("out of memory"))
         with pytest.raises(ac.StoreRefused):
             run.step("s", text, 0)
         assert run.step("s", text, 0) == "0"
@@ -155,7 +155,7 @@ def test_a_result_whose_commit_the_store_refused_is_not_recorded_and_the_step_ru
 
 def test_whatever_goes_wrong_with_a_commit_the_result_is_carried(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ac.RunMisuse, match="would wait") as caught, ac.run("r", store=fresh()) as run:
-        failing(monkeypatch, Attempt, "_commit", 1, ac.RunMisuse("it would wait for its own loop"))
+        failing(monkeypatch, Attempt, "store_change", 1, ac.RunMisuse("it would wait for its own loop"))
         run.step("s", text, 7)
     assert caught.value.value == "7"
 

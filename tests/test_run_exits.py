@@ -9,12 +9,14 @@ import pytest
 from memory_runs import ask, fresh, leased, logged
 
 import agentcheckpoint as ac
+from agentcheckpoint import opening
 from agentcheckpoint.attempt import Attempt
 from agentcheckpoint.core.ids import run_tag
 from agentcheckpoint.core.models import Closed, Done
 from agentcheckpoint.current import position, withdraw
 from agentcheckpoint.store.keys import RunKeys
 from agentcheckpoint.store.upkeep import renew
+from agentcheckpoint.taking import take_run
 
 
 class Odd(Exception):
@@ -102,14 +104,14 @@ def test_leaving_an_async_run(error: BaseException | None, state: str) -> None:
 
 
 def test_an_interrupt_while_the_run_is_opened_gives_the_lease_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    url, opening = fresh(), Attempt.opening
+    url = fresh()
 
     def interrupted(attempt: Attempt, wait: float) -> Any:
-        yield from opening(attempt, wait)
+        yield from take_run(attempt, wait)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(Attempt, "opening", interrupted)
+        patched.setattr(opening, "take_run", interrupted)
         ac.run("r", store=url).__enter__()
     assert ac.get("r", store=url).state == "interrupted"
     assert not leased(url, "r")
@@ -150,7 +152,7 @@ def test_trouble_while_closing_does_not_hide_the_error_that_ended_the_run(monkey
         yield
 
     error = ValueError("mine")
-    monkeypatch.setattr(Attempt, "closing", broken)
+    monkeypatch.setattr(opening, "end_attempt", broken)
     with pytest.raises(ValueError) as caught, ac.run("r", store=fresh()):
         raise error
     assert caught.value is error

@@ -14,7 +14,7 @@ from counted import Counted
 from memory_runs import fresh, logged
 
 import agentcheckpoint as ac
-from agentcheckpoint import opening
+from agentcheckpoint import opening, taking
 from agentcheckpoint.attempt import Attempt
 from agentcheckpoint.core.models import Closed, Done
 from agentcheckpoint.store.loading import Loaded
@@ -145,7 +145,7 @@ def test_of_two_threads_that_open_it_at_once_one_gets_it_and_keeps_it() -> None:
 
 
 def test_while_a_run_is_opening_it_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    url, seen, take_over = fresh(), [], Attempt._take_over
+    url, seen, take_over = fresh(), [], taking._take_over
 
     def open_again(attempt: Attempt, loaded: Loaded) -> None:
         try:
@@ -154,7 +154,7 @@ def test_while_a_run_is_opening_it_is_busy(monkeypatch: pytest.MonkeyPatch) -> N
             seen.append("busy")
         take_over(attempt, loaded)
 
-    monkeypatch.setattr(Attempt, "_take_over", open_again)
+    monkeypatch.setattr(taking, "_take_over", open_again)
     with ac.run("r", store=url):
         pass
     assert seen == ["busy"]
@@ -181,7 +181,7 @@ def test_one_that_waits_gets_the_run_when_it_is_free_and_never_before() -> None:
 def test_while_a_run_is_closing_it_is_still_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     url, seen = fresh(), []
 
-    def open_again(error: BaseException | None) -> str:
+    def open_again(error: BaseException | None, *, cancelled: bool) -> str:
         try:
             ac.run("r", store=url).__enter__()
         except ac.RunBusy:

@@ -172,6 +172,7 @@ def die_at(url: str, run_id: str, kind: type[Any] | None, monkeypatch: pytest.Mo
             patch.setattr("agentcheckpoint.paying.intend", lambda *_: (_ for _ in ()).throw(Died))
         else:
             patch.setattr("agentcheckpoint.attempt.after_commit", [strike])
+            patch.setattr("agentcheckpoint.once._withdraw", lambda *_: iter(()))  # who is dead takes nothing back
         with pytest.raises(Died), ac.run(run_id, store=url, budget=TEAM) as run:
             run.step(ac.Step("buy", cost="0.03"), buy)
 

@@ -150,7 +150,7 @@ def test_trouble_with_storing_a_failure_does_not_hide_it(monkeypatch: pytest.Mon
         raise error
 
     with pytest.raises(ValueError) as caught, ac.run("r", store=fresh()) as run:
-        monkeypatch.setattr(Attempt, "_commit", gone)
+        monkeypatch.setattr(Attempt, "store_change", gone)
         run.step("s", fail)
     assert caught.value is error
     assert "could not store this failed attempt: it was deleted" in error.__notes__[0]

@@ -29,10 +29,29 @@ FLOORS = (
     ("errors",),
     ("core",),
     ("store",),
-    ("attempt", "current", "explain", "flow", "options", "reserving", "results"),
+    ("attempt", "current", "explain", "flow", "options", "ownthread", "reserving", "results", "retry"),
     (
-        *("aio", "approving", "asked", "begun", "charging", "face", "opening", "pausing", "paying", "renewal", "runs"),
-        *("steps", "stopping", "taking", "waits"),
+        "again",
+        "aio",
+        "approving",
+        "asked",
+        "begun",
+        "charging",
+        "face",
+        "identity",
+        "limits",
+        "once",
+        "opening",
+        "pausing",
+        "paying",
+        "renewal",
+        "retrying",
+        "runs",
+        "steps",
+        "stopping",
+        "taking",
+        "trying",
+        "waits",
     ),
 )
 """Each may import what lies on its own floor and below; what is not named lies on top."""
@@ -48,8 +67,9 @@ ONLY_IN = {
     "referencing": ("core.fitting",),
     "typer": ("cli",),
     "rich": ("cli", "demo"),
+    "tenacity": ("retry",),
 }
-NOWHERE = ["tenacity", "pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle", "yaml", "requests", "httpx"]
+NOWHERE = ["pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle", "yaml", "requests", "httpx"]
 IMPURE = ["asyncio", "os", "pathlib", "random", "secrets", "signal", "socket", "ssl", "subprocess", "tempfile", "time"]
 """What core may not import: clocks, randomness, I/O. ``pathlib.PurePath`` is a name for data."""
 LAZY = {"", "store.server_binary"}

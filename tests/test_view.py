@@ -58,7 +58,7 @@ def test_a_view_shows_state_attempts_steps_and_money(url: str) -> None:
         run.llm(llm(), ask, "a")
     view = ac.get("r", store=url)
     assert (view.state, view.attempt) == ("completed", 2)
-    assert [opened.attempt for opened in view.opened] == [1, 2]
+    assert [row.number for row in view.attempts] == [1, 2]
     assert (view.cost.spent, view.cost.saved, view.cost.replayed) == (2 * 10**9, 10**9, 1)
     assert [entry.k for entry in view.entries if entry.k in ("birth", "opened", "closed")] == [
         "birth",

@@ -158,7 +158,8 @@ def _told(title: str, seen: list[tuple[Any, ...]]) -> list[str]:
     count = "no packet" if not seen else "1 packet" if len(seen) == 1 else f"{len(seen)} packets"
     lines = [f"{title}: {count}"]
     for commands in seen:
-        words = [" ".join((str(command[0]), *map(_key, command[1:2]))) for command in commands]
+        keys = ((command[0], command[1:] if command[0] == "WATCH" else command[1:2]) for command in commands)
+        words = [" ".join((str(word), *map(_key, names))) for word, names in keys]
         text, prefix = "", "  > "
         for word in words:
             if len(prefix + text + word) > 112:

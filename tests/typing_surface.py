@@ -17,6 +17,7 @@ from typing import assert_type
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionFunctionToolParam
 from openai.types.responses import FunctionToolParam
+from tenacity import AsyncRetrying, Retrying, retry, stop_after_attempt
 
 import agentcheckpoint as ac
 
@@ -53,9 +54,13 @@ class Box:
     def tool_bare(self, name: str, *, limit: int = 1) -> int:
         return len(name) * limit
 
-    @ac.tool(name="tool")
+    @ac.tool(name="tool", retry=AsyncRetrying(stop=stop_after_attempt(3)))
     async def tool_async(self, name: str) -> int:
         return len(name)
+
+
+@retry(stop=ac.stop_after_cost("0.5") | stop_after_attempt(3))
+def retried() -> None: ...
 
 
 # -- run.step -------------------------------------------------------------------------------------------------------
@@ -72,6 +77,9 @@ def blocking(box: Box) -> None:
         assert_type(run.llm(ac.Step("plan", model="m"), make_plan, "q"), Plan)
         assert_type(run.step(ac.Step("plan", cost="0.01"), make_plan, "q"), Plan)
         assert_type(run.step(ac.Step("plan", cost=lambda plan: "0.01", max_cost=1), make_plan, "q"), Plan)
+        assert_type(run.step(ac.Step("plan", retry=Retrying(stop=ac.stop_if_no_progress())), make_plan, "q"), Plan)
+        assert_type(run.step(ac.Step("plan", retry=retried), make_plan, "q"), Plan)
+        ac.Step("plan", retry=stop_after_attempt(3))  # type: ignore[arg-type]
         run.charge("gpu", "0.02")
         run.charge(ac.Step("gpu", key="k"), 1)
         assert_type(run.finish(Plan([])), Plan)
@@ -140,7 +148,7 @@ def step_bare(question: str, *, depth: int = 1) -> Plan:
     return make_plan(question, depth=depth)
 
 
-@ac.step(name="other", key=lambda question: question, ignore=("depth",), on_mismatch="rerun")
+@ac.step(name="other", key=lambda question: question, ignore=("depth",), on_mismatch="rerun", retry=Retrying())
 def step_named(question: str, *, depth: int = 1) -> Plan:
     return make_plan(question, depth=depth)
 
@@ -261,6 +269,47 @@ def budgets() -> None:
     ac.run("r", budget="2")  # type: ignore[arg-type]
 
 
+# -- effects and limits -----------------------------------------------------------------------------------------------
+
+
+def found(order: str) -> ac.Happened[int] | None:
+    return ac.Happened(3)
+
+
+@ac.tool(effect="once", in_doubt="skip", timeout=30)
+def refund(order: str) -> int | None:
+    return None
+
+
+@ac.step(effect="once", verify=found)
+async def remind(order: str) -> int:
+    return 1
+
+
+async def effects(run: ac.Run, a_run: ac.AsyncRun) -> None:
+    assert_type(refund("a"), int | None)
+    assert_type(await remind("a"), int)
+    assert_type(run.step(ac.Step("s", effect="once", in_doubt="rerun", timeout=1.5), refund, "a"), int | None)
+    assert_type(ac.idempotency_key(), str)
+    assert_type(ac.Happened("x").result, str)
+    with run.begin("b", str) as begun:
+        assert_type(begun.idempotency_key, str)
+    async with a_run.begin("b", str) as a_begun:
+        assert_type(a_begun.idempotency_key, str)
+    ac.run("r", timeout=60)
+    try:
+        pass
+    except (ac.StepTimeout, ac.RunTimeout):
+        pass
+    except ac.StepInDoubt as error:
+        assert_type(error.idempotency_key, str)
+
+    ac.Step("s", effect="twice")  # type: ignore[arg-type]
+    ac.Step("s", effect="once", in_doubt="guess")  # type: ignore[arg-type]
+    ac.step(effect="once", in_doubt="guess")  # type: ignore[call-overload]
+    ac.run("r", timeout="1")  # type: ignore[arg-type]
+
+
 # -- the rest -------------------------------------------------------------------------------------------------------
 
 
@@ -279,6 +328,12 @@ def views() -> None:
     assert_type(view.ledger, tuple[ac.LedgerEntry, ...])
     assert_type(ac.connect("memory://"), ac.Store)
     ac.delete("r", store=ac.connect())
+    assert_type(view.size, ac.RunSize)
+    ac.delete("r", keep_ledger=True)
+    done = ac.prune(completed=datetime.timedelta(days=7), failed=None, store="memory://", limit=3)
+    assert_type(done, ac.Pruned)
+    assert_type(done.bytes, int)
+    ac.prune(completed=7)  # type: ignore[arg-type]
     view.id = "x"  # type: ignore[misc]
 
 

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import redis
@@ -58,7 +59,11 @@ def live(admin: redis.Redis, url: str) -> None:
     ac.costs(store=store)
     for run_id in (plain, looped, doubtful, taken):
         ac.get(run_id, store=store)
-        ac.delete(run_id, store=store)
+        ac.delete(run_id, keep_ledger=run_id == plain, store=store)
+    ac.delete(plain, store=store)
+    with ac.run(f"pruned-{plain}", store=store):
+        pass
+    ac.prune(completed=timedelta(0), keep_ledger=True, store=store)
 
 
 def _be_taken_over(admin: redis.Redis, store: ac.Store, run_id: str) -> None:

@@ -15,6 +15,7 @@ from agentcheckpoint import errors
 from agentcheckpoint.cli.answer import answer, waiting
 from agentcheckpoint.cli.cost import cost
 from agentcheckpoint.cli.demo import demo
+from agentcheckpoint.cli.prune import prune
 from agentcheckpoint.cli.server import server
 
 _CODES: tuple[tuple[type[errors.AgentCheckpointError], int], ...] = (
@@ -38,6 +39,7 @@ app = typer.Typer(
 app.command()(answer)
 app.command()(cost)
 app.command()(demo)
+app.command()(prune)
 app.command()(waiting)
 app.add_typer(server, name="server")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import reprlib
 import unicodedata
@@ -24,6 +25,7 @@ _RESERVED = re.compile(r"[/#\[\]]")
 
 _STEP = r"[^\x00-\x1f\x7f-\x9f/#\[\]]+(#([2-9]|[1-9][0-9]{1,8})|\[([^\x00-\x1f\x7f-\x9f\]]|\]\])+\])?"
 _SLOT = re.compile(f"{_STEP}(/{_STEP})*")
+_EACH_STEP = re.compile(f"(?:^|/){_STEP}")
 _WHICH = re.compile(r"#[0-9]+|\[([^\]]|\]\])+\]")
 """What tells a slot from others of its name: an ordinal, or a key, which may hold anything."""
 
@@ -197,6 +199,18 @@ def slot(scope: str, name: str, *, ordinal: int | None = None, key: str | None =
     return f"{scope}/{local}" if scope else local
 
 
+def idempotency_key(namespace: str, run_id: str, birth: str, slot: str, digest: str) -> str:
+    """Returns the key by which another system knows a step's call again: ``ac-`` and 32 hex digits.
+
+    Args:
+        namespace, run_id: which run.
+        birth: the id of its birth mark: a run of the same name, made after this one was deleted, is another.
+        slot, digest: which step, and the fingerprint of its inputs.
+    """
+    text = json.dumps([namespace, run_id, birth, slot, digest])
+    return f"ac-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
 def names_in(slot: str) -> str:
     """The names in a slot, without what tells its calls apart: ``answer/fetch`` of ``answer#2/fetch[key]``."""
     return _WHICH.sub("", slot)
@@ -210,6 +224,12 @@ def is_slot(text: str) -> bool:
 def is_inside(slot: str, slots: Container[str]) -> bool:
     """Whether a slot lies inside one of these, at any depth."""
     return any(slot[:i] in slots for i, char in enumerate(slot) if char == "/")
+
+
+def enclosing(slot: str) -> list[str]:
+    """The slots of the steps that this one lies inside of, the outermost first."""
+    ends = [step.end() for step in _EACH_STEP.finditer(slot)]
+    return [slot[:end] for end in ends[:-1]]
 
 
 def split_slot(slot: str) -> tuple[str, int]:

@@ -10,73 +10,16 @@ import heapq
 import threading
 from collections import defaultdict
 from collections.abc import Iterable
-from concurrent.futures import Future
-from dataclasses import dataclass, field
 
 from agentcheckpoint.core import ids
+from agentcheckpoint.core.calls import Call as Call
+from agentcheckpoint.core.calls import Group
+from agentcheckpoint.core.calls import Scope as Scope
+from agentcheckpoint.core.doubt import Doubts
 from agentcheckpoint.core.handles import Handles
-from agentcheckpoint.core.models import Done, Inputs, LogEntry, Rejected
+from agentcheckpoint.core.models import Done, Failed, Inputs, LogEntry, Rejected
+from agentcheckpoint.core.tries import Tries
 from agentcheckpoint.core.waits import Waits
-
-
-@dataclass(eq=False, slots=True)
-class Scope:
-    """One execution of a step (or of the run itself), in which names are counted from one."""
-
-    slot: str = ""
-    groups: dict[str, _Group] = field(default_factory=dict["str", "_Group"])
-    encloses: bool = False
-    """A step was called in it."""
-
-
-@dataclass(eq=False, slots=True)
-class Call:
-    """One call of a step, from the moment it is made.
-
-    Attributes:
-        slot: where it is, or will be, recorded.
-        found: the record to replay; ``None``: execute.
-        mismatch: the record that stands in the slot with other inputs; then ``found`` is ``None``.
-        overlap: a sibling of the same name is or was open meanwhile.
-        group: the calls of its name in its scope; ``None``: it has a key, and ``start`` says what is recorded.
-        ordinal: which of the group's it is.
-        over: it was answered, or given up.
-        ended: done when it is over.
-    """
-
-    slot: str
-    inputs: Inputs
-    found: Done | None = None
-    mismatch: Done | None = None
-    overlap: bool = False
-    group: _Group | None = None
-    ordinal: int = 1
-    over: bool = False
-    ended: Future[None] = field(default_factory=Future["None"])
-
-
-@dataclass(eq=False, slots=True)
-class _Group:
-    """The calls of one name in one scope: the ordinals that are recorded, and those taken by this attempt."""
-
-    base: str
-    unmet: dict[str, list[int]]
-    """Ordinals that are recorded and not taken, by inputs; each list is a heap."""
-    highest: int
-    """The highest that is recorded or taken."""
-    taken: set[int] = field(default_factory=set[int])
-    again: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
-    """Ordinals whose call ended without an answer, by inputs: the same call made again is their next attempt."""
-    lowest: int = 1
-    """No ordinal below is free."""
-    open: set[Call] = field(default_factory=set[Call])
-
-    def take(self, ordinal: int) -> int:
-        self.taken.add(ordinal)
-        self.highest = max(self.highest, ordinal)
-        while self.lowest in self.taken:
-            self.lowest += 1
-        return ordinal
 
 
 class Journal:
@@ -94,14 +37,22 @@ class Journal:
         self._executing: set[Call] = set()
         self._resting: set[str] = set()
         """The slots of waits that would end the attempt."""
+        self.tries = Tries()
+        """The tries that failed."""
+        self.doubts = Doubts()
+        """The calls of which nobody knows what came."""
         self._ordinals: dict[str, dict[int, Done]] = defaultdict(dict)
         self._met: set[str] = set()
         self._keyed: dict[str, Call] = {}
+        self._landing: dict[Call, Scope] = {}
+        """The calls whose results are being stored, and what they are part of."""
         # Reentrant: a call that nobody awaited is ended by its finalizer, and that may run anywhere.
         self._lock = threading.RLock()
         for entry in entries:
             self.handles.tell(entry)
             self.waits.tell(entry)
+            self.tries.tell(entry)
+            self.doubts.tell(entry)
             if isinstance(entry, Done):
                 self._put(entry)
             elif isinstance(entry, Rejected):
@@ -162,21 +113,23 @@ class Journal:
         with self._lock:
             self._resting.discard(slot)
 
-    def _choose(self, group: _Group, digest: str) -> tuple[int, bool]:
+    def _choose(self, group: Group, digest: str) -> tuple[int, bool]:
         """The ordinal of a call with these inputs, and whether it can be a mismatch."""
         for ordinals in (group.unmet.get(digest), group.again.get(digest)):
             if ordinals:  # the lowest of equal inputs: parallel calls may come in another order
                 return group.take(heapq.heappop(ordinals)), True
-        standing = self._ordinals[group.base].get(group.lowest)
-        if standing is None:
-            return group.take(group.lowest), False
+        lowest = group.lowest
+        standing = self._ordinals[group.base].get(lowest) or self.doubts.placed(group.base).get(lowest)
+        if standing is None or standing.inputs is None:
+            return group.take(lowest), False
         if standing.overlap:  # made beside its siblings: its number says nothing
             return group.take(group.highest + 1), False
-        equals = group.unmet.get(standing.inputs.digest, [])
-        if group.lowest in equals:
-            equals.remove(group.lowest)
-            heapq.heapify(equals)
-        return group.take(group.lowest), True
+        for waiting in (group.unmet, group.again):
+            equals = waiting.get(standing.inputs.digest, [])
+            if lowest in equals:
+                equals.remove(lowest)
+                heapq.heapify(equals)
+        return group.take(lowest), True
 
     def _compare(self, call: Call, may_mismatch: bool) -> None:
         standing = self.records.get(call.slot)
@@ -187,12 +140,18 @@ class Journal:
         elif may_mismatch:
             call.found, call.mismatch = None, standing
 
-    def _group(self, base: str) -> _Group:
+    def _group(self, base: str) -> Group:
         recorded = self._ordinals[base]
         unmet: dict[str, list[int]] = defaultdict(list)
         for ordinal in sorted(recorded):
             unmet[recorded[ordinal].inputs.digest].append(ordinal)
-        return _Group(base, unmet, highest=max(recorded, default=0))
+        again: dict[str, list[int]] = defaultdict(list)
+        doubts = self.doubts.placed(base)
+        for ordinal in sorted(doubts.keys() - recorded.keys()):
+            inputs = doubts[ordinal].inputs
+            if inputs is not None:
+                again[inputs.digest].append(ordinal)
+        return Group(base, unmet, highest=max((*recorded, *doubts), default=0), again=again)
 
     # -- reporting ------------------------------------------------------------------------------------------------
 
@@ -200,7 +159,13 @@ class Journal:
         """The call's checkpoint is stored, and answers it."""
         with self._lock:
             self._put(done)
+            self.tries.tell(done)
             self.replayed(call)
+
+    def failed(self, entry: Failed) -> None:
+        """A try of a step is stored as failed."""
+        with self._lock:
+            self.tries.tell(entry)
 
     def replayed(self, call: Call) -> None:
         """The call was answered from its record."""
@@ -240,6 +205,32 @@ class Journal:
                 del self.records[slot]
                 base, ordinal = ids.split_slot(slot)
                 self._ordinals[base].pop(ordinal, None)
+
+    def land(self, call: Call, scope: Scope) -> bool:
+        """The call's result is about to be stored, unless what it is part of was given up."""
+        with self._lock:
+            if scope.given_up() is not None:
+                return False
+            self._landing[call] = scope
+            return True
+
+    def landed(self, call: Call) -> None:
+        """Its result is stored, or was not to be."""
+        with self._lock:
+            self._landing.pop(call, None)
+
+    def give_up(self, scope: Scope, why: BaseException) -> list[Call]:
+        """Nothing more that this execution does is recorded, though it may go on in its thread.
+
+        Returns the calls whose results are being stored: they still count.
+        """
+        with self._lock:
+            scope.over = why
+            landing = [call for call, where in self._landing.items() if where.is_in(scope)]
+            for call in [call for slot, call in self._keyed.items() if ids.is_inside(slot, {scope.slot})]:
+                if call not in landing:
+                    self._close(call)
+            return landing
 
     def _free(self, call: Call) -> None:
         group = call.group

@@ -14,6 +14,8 @@ SCHEMA = 1
 
 StepKind: TypeAlias = Literal["step", "tool", "llm"]
 RunState: TypeAlias = Literal["running", "retryable", "waiting", "interrupted", "completed", "failed", "cancelled"]
+Decision: TypeAlias = Literal["rerun", "skip", "happened", "did not happen"]
+"""What was made of a call that was in doubt: called again, not called again, or what its ``verify=`` found."""
 Bill: TypeAlias = Literal["paid", "wasted", "unresolved", "not_billed"]
 """What became of an attempt's money: *unresolved* may have been billed; nobody knows yet."""
 
@@ -185,9 +187,23 @@ class Waiting(Logged):
 
 
 class Intent(Logged):
-    """A paid call is about to be made: what it is, and what became of the attempts before it."""
+    """A call that is paid for, or must not happen twice, is about to be made; and what became of those before it."""
 
     k: Literal["intent"] = "intent"
+    slot: str
+    inputs: Inputs | None = None
+    """What it is made with, if it must not happen twice."""
+    overlap: bool | None = None
+    """A sibling of the same name was open at the same time."""
+    decided: Decision | None = None
+    """The call before it was in doubt, and this was decided."""
+    entries: tuple[LedgerEntry, ...] = ()
+
+
+class Withdrawn(Logged):
+    """The call that was intended was not made after all: an interrupt came first."""
+
+    k: Literal["withdrawn"] = "withdrawn"
     slot: str
     entries: tuple[LedgerEntry, ...] = ()
 
@@ -221,6 +237,8 @@ class Done(Logged):
     function: str | None = None
     overlap: bool = False
     """A sibling of the same name was open at the same time."""
+    decided: Decision | None = None
+    """The call was in doubt, and this was decided."""
     ms: Natural = 0
     entries: tuple[LedgerEntry, ...] = ()
 
@@ -232,7 +250,12 @@ class Failed(Logged):
     slot: str
     kind: StepKind = "step"
     error: Failure
+    in_doubt: bool | None = None
+    """It must not happen twice, and nobody knows whether it has happened."""
     ms: Natural = 0
+    next_at: Natural | None = None
+    """When the step's policy tries it again, milliseconds since the epoch on the store's clock; ``None``: it does not,
+    or there is none."""
     entries: tuple[LedgerEntry, ...] = ()
 
 
@@ -271,6 +294,18 @@ class Closed(Logged):
 
 
 LogEntry: TypeAlias = Annotated[
-    Birth | Restarted | Opened | Waiting | Intent | Located | Settled | Done | Failed | Rejected | Revived | Closed,
+    Birth
+    | Restarted
+    | Opened
+    | Waiting
+    | Intent
+    | Withdrawn
+    | Located
+    | Settled
+    | Done
+    | Failed
+    | Rejected
+    | Revived
+    | Closed,
     Field(discriminator="k"),
 ]

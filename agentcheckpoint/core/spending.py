@@ -31,6 +31,7 @@ class Spent:
         tags: those of the run's attempt in which it was made.
         attempt: the number of that attempt; ``None``: unknown.
         entry: what the ledger says of it.
+        is_deleted: the run was deleted, and its ledger kept.
     """
 
     run: str
@@ -38,6 +39,7 @@ class Spent:
     tags: tuple[str, ...]
     attempt: int | None
     entry: LedgerEntry
+    is_deleted: bool = False
 
     @property
     def at(self) -> int:
@@ -159,4 +161,5 @@ def attempt_record(spent: Spent | None) -> dict[str, Any]:
         "bound_usd": usd(entry.bound),
         **{kind: None if usage is None else usage[kind] for kind in TOKENS},
         "hosted_tools": None if entry.usage is None else entry.usage.hosted_tools,
+        "is_deleted": spent is not None and spent.is_deleted,
     }

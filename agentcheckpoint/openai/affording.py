@@ -16,7 +16,7 @@ from agentcheckpoint.errors import AgentCheckpointError
 from agentcheckpoint.flow import Course
 from agentcheckpoint.openai.modelcall import ModelCall
 from agentcheckpoint.paying import afford
-from agentcheckpoint.steps import note_failure
+from agentcheckpoint.trying import note_failure
 
 
 def afforded(

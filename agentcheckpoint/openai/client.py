@@ -85,6 +85,7 @@ class _Blocking(_Checkpointed):
         try:
             if not isinstance(call, ModelCall):
                 return send(cast_to, options, **kwargs)
+            options = _without_retries(call, options)
             try:
                 return send(cast_to, ask(call, options), **kwargs)
             except openai.APIStatusError as exc:
@@ -119,6 +120,7 @@ class _Async(_Checkpointed):
         try:
             if not isinstance(call, ModelCall):
                 return await send(cast_to, options, **kwargs)
+            options = _without_retries(call, options)
             try:
                 return await send(cast_to, ask(call, options), **kwargs)
             except openai.APIStatusError as exc:
@@ -212,6 +214,11 @@ def _wrapped_class(kind: Any) -> Any:
         raise RunMisuse(f"ac.wrap: openai {openai.__version__} is not supported: install openai>=3.40,<4.")
     face = _Async if issubclass(kind, openai.AsyncOpenAI) else _Blocking
     return _classes.setdefault(kind, type(kind.__name__, (face, kind), {"__module__": kind.__module__}))
+
+
+def _without_retries(call: ModelCall, options: Any) -> Any:
+    """Inside a step that is tried again by a policy the SDK does not retry: three times three is in nobody's mind."""
+    return options.model_copy(update={"max_retries": 0}) if call.site.scope.retried else options
 
 
 def _body(options: Any) -> object:

@@ -24,7 +24,8 @@ from agentcheckpoint.openai.line import Line
 from agentcheckpoint.openai.modelcall import ModelCall, Terms, stacklevel
 from agentcheckpoint.openai.sse import first_id
 from agentcheckpoint.openai.usage import Answered, Endpoint, read_answer
-from agentcheckpoint.steps import decide, keep_result, note_failure, replay
+from agentcheckpoint.steps import decide, replay
+from agentcheckpoint.trying import keep_result, note_failure
 
 _NEVER_LEFT = (
     httpx2.ConnectError,

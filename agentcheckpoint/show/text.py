@@ -7,7 +7,18 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from agentcheckpoint.core.ledger import fold_entries, logged_money, money, report
-from agentcheckpoint.core.models import Done, Failed, Intent, LedgerEntry, LogEntry, Rejected, StepKind, Usage
+from agentcheckpoint.core.lifecycle import since_restart
+from agentcheckpoint.core.models import (
+    Done,
+    Failed,
+    Intent,
+    LedgerEntry,
+    LogEntry,
+    Rejected,
+    StepKind,
+    Usage,
+    Withdrawn,
+)
 from agentcheckpoint.show.layout import Column, cut, lay_out, plain
 
 Outcome: TypeAlias = Literal["done", "failed", "rejected", "unfinished"]
@@ -55,11 +66,14 @@ class _Story:
     ms: int = 0
     at: int = 0
 
-    def tell(self, entry: Intent | Done | Failed | Rejected) -> None:
+    def tell(self, entry: Intent | Withdrawn | Done | Failed | Rejected) -> None:
         if isinstance(entry, Rejected):
             # A refusal of an answer that has been replaced since says nothing of the one that stands.
             if self.done is not None and entry.target == self.done.id:
                 self.outcome, self.done, self.at = "rejected", None, entry.at
+            return
+        if isinstance(entry, Withdrawn):
+            self.tries, self.pending, self.at = max(0, self.tries - 1), False, entry.at
             return
         if isinstance(entry, Intent) or not self.pending:
             self.tries += 1
@@ -73,10 +87,13 @@ class _Story:
 
 
 def step_rows(entries: Sequence[LogEntry]) -> list[StepRow]:
-    """Fold a run's log into one row per slot, in the order in which the slots first appear."""
+    """Fold a run's log into one row per slot, in the order in which the slots first appear.
+
+    Of what was recorded before the run was begun afresh, only the money is told.
+    """
     stories: dict[str, _Story] = {}
-    for entry in entries:
-        if isinstance(entry, Intent | Done | Failed | Rejected):
+    for entry in since_restart(entries):
+        if isinstance(entry, Intent | Withdrawn | Done | Failed | Rejected):
             stories.setdefault(entry.slot, _Story()).tell(entry)
     bought: dict[str, list[LedgerEntry]] = {}
     for attempt in fold_entries(logged_money(entries)).values():

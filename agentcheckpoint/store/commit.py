@@ -60,6 +60,7 @@ class Change:
     """Give the lease back instead of renewing it."""
 
 
+@dataclass(frozen=True, slots=True)
 class Committed:
     """The change is stored, and was applied once."""
 
@@ -90,8 +91,7 @@ def commit_commands(fence: Fence, token: str, change: Change, line: str) -> tupl
     keys = fence.keys
     commands: list[Command] = [("MULTI",), ("RPUSH", keys.log(token), line)]
     if change.result is not None:
-        commands.append(("HSET", keys.results(token), change.entry.id, change.result))
-        commands.append(("HLEN", keys.results(token)))
+        commands += [("HSET", r := keys.results(token), change.entry.id, change.result), ("HLEN", r)]
     for name, delta in change.totals.items():
         commands.append(("HINCRBY", keys.meta(token), name, delta))
     if change.fields:
@@ -237,9 +237,7 @@ def _settle(job: _Job, token: str, *, doubt: bool) -> Protocol[Committed | Super
 
 
 def _is_settled_by_sibling(job: _Job, *, doubt: bool) -> Protocol[bool]:
-    """Waits for the settlement under way; ``False``: this is a blocking step on the very loop that settles. It cannot
-    wait, and claims for itself.
-    """
+    """Waits for the settlement under way. A blocking step on the very loop that settles cannot wait: ``False``."""
     other = job.fence.settlement()
     try:
         failed = (yield Await(other)) if other is not None else None

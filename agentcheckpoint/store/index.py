@@ -6,20 +6,23 @@ gone, and nothing is judged by it: each opening writes its line anew, and ``rebu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from agentcheckpoint.core import ids
 from agentcheckpoint.core.models import Birth, Opened
 from agentcheckpoint.errors import CheckpointCorrupt, InvalidName, SchemaTooNew, StoreRefused, StoreUnavailable
 from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply
-from agentcheckpoint.store.keys import RunKeys, due_key, index_key
+from agentcheckpoint.store.kept import parse_about
+from agentcheckpoint.store.keys import BIRTH, RunKeys, due_key, index_key, kept_index_key
 from agentcheckpoint.store.loading import parse_entry, parse_head
 from agentcheckpoint.store.refusals import ADVICE, PASSING
 from agentcheckpoint.store.store import Store
 
 PAGE = 500
 """How many runs are asked for at a time."""
+LISTS = "runs-"
+"""How the tags of lists begin: a run's is a digest."""
 PAUSES = (0.02, 0.1, 0.4, 1.6)
 """Seconds between tries."""
 
@@ -52,9 +55,22 @@ def list_due(namespace: str, run_id: str, at_ms: int | None) -> Protocol[bool]:
     return (yield from _noted((("ZREM", key, run_id) if at_ms is None else ("ZADD", key, at_ms, run_id),)))
 
 
-def unlist_run(namespace: str, run_id: str) -> Protocol[None]:
-    """Takes a deleted run from the lists. If that is lost, its lines stay: they say nothing that is believed."""
-    yield from _noted((("ZREM", index_key(namespace), run_id), ("ZREM", due_key(namespace), run_id)))
+def unlist_runs(namespace: str, run_ids: Sequence[str], *, kept_at_ms: int | None = None) -> Protocol[None]:
+    """Takes deleted runs from the lists. If that is lost, their lines stay: they say nothing that is believed.
+
+    Args:
+        namespace: whose lists.
+        run_ids: which runs; they must have a tombstone, so that none of them is listed again.
+        kept_at_ms: their ledgers are kept since then: they go to the list of these.
+    """
+    kept = kept_index_key(namespace)
+    commands: tuple[Command, ...] = (("ZREM", index_key(namespace), *run_ids), ("ZREM", due_key(namespace), *run_ids))
+    if kept_at_ms is None:
+        commands = (*commands, ("ZREM", kept, *run_ids))
+    else:
+        commands = (*commands, ("ZADD", kept, *(part for run in run_ids for part in (kept_at_ms, run))))
+    if run_ids:
+        yield from _noted((("MULTI",), *commands, ("EXEC",)))
 
 
 def _noted(commands: tuple[Command, ...]) -> Protocol[bool]:
@@ -65,19 +81,28 @@ def _noted(commands: tuple[Command, ...]) -> Protocol[bool]:
     return not any(isinstance(reply, Refusal) for reply in replies)
 
 
-def listed_since(namespace: str, at_ms: int, most: int) -> Protocol[list[Listed]]:
-    """The runs that were last opened at that time or later, the longest ago first.
+def listed_since(
+    namespace: str, at_ms: int, most: int, until_ms: int | None = None, key_of: Callable[[str], str] = index_key
+) -> Protocol[list[Listed]]:
+    """The runs that were last opened at that time or later, and no later than ``until_ms``, the longest ago first.
 
     Raises:
         StoreRefused, StoreUnavailable.
     """
-    key = index_key(namespace)
-    flat = yield from _asked(("ZRANGE", key, at_ms, "+inf", "BYSCORE", "LIMIT", 0, most, "WITHSCORES"))
+    last = "+inf" if until_ms is None else until_ms
+    flat = yield from _asked(("ZRANGE", key_of(namespace), at_ms, last, "BYSCORE", "LIMIT", 0, most, "WITHSCORES"))
     return [Listed(name.decode("utf-8", "replace"), int(float(at))) for name, at in zip(*[iter(flat)] * 2, strict=True)]
 
 
-def listed_runs(store: Store, namespace: str) -> Iterator[str]:
+def listed_runs(
+    store: Store, namespace: str, until_ms: int | None = None, key_of: Callable[[str], str] = index_key
+) -> Iterator[str]:
     """The ids of all listed runs, each once, page by page. One that is opened meanwhile moves on, and is not missed.
+
+    Args:
+        store, namespace: whose runs.
+        until_ms: those alone that were last opened then or before.
+        key_of: which list; with ``kept_index_key`` that of deleted runs whose ledgers are kept, by their deletion.
 
     Raises:
         StoreRefused, StoreUnavailable.
@@ -86,7 +111,7 @@ def listed_runs(store: Store, namespace: str) -> Iterator[str]:
     at, here = 0, 0
     while True:
         asked = PAGE + here  # those of the last millisecond come again
-        page = store.run(listed_since(namespace, at, asked))
+        page = store.run(listed_since(namespace, at, asked, until_ms, key_of))
         for run in page:
             if run.run_id not in seen:
                 seen.add(run.run_id)
@@ -100,20 +125,28 @@ def listed_runs(store: Store, namespace: str) -> Iterator[str]:
 def rebuild(store: Store) -> int:
     """Lists every run of the store anew, from the runs themselves; returns how many. For an operator: it takes SCAN.
 
-    Nothing in the library calls it. Runs that cannot be read are left out.
+    Deleted runs whose ledgers are kept are among them. Nothing in the library calls it. Runs that cannot be read are
+    left out.
 
     Raises:
         StoreRefused, StoreUnavailable.
     """
+    return sum(store.run(_list_from(keys)) for keys in _tags(store, "head")) + sum(
+        store.run(_list_kept_from(keys)) for keys in _tags(store, "kept")
+    )
+
+
+def _tags(store: Store, last: str) -> Iterator[RunKeys]:
+    """The runs that have a key of that name."""
     cursor: Reply = b"0"
-    found = 0
     while True:
-        cursor, names = store.run(_asked(("SCAN", cursor, "MATCH", "ac:{*}:head", "COUNT", PAGE)))
+        cursor, names = store.run(_asked(("SCAN", cursor, "MATCH", f"ac:{{*}}:{last}", "COUNT", PAGE)))
         for name in names:
-            tag = name.decode("utf-8", "replace").removeprefix("ac:{").removesuffix("}:head")
-            found += store.run(_list_from(RunKeys(tag)))
+            tag = name.decode("utf-8", "replace").removeprefix("ac:{").removesuffix(f"}}:{last}")
+            if not tag.startswith(LISTS):
+                yield RunKeys(tag)
         if cursor == b"0":
-            return found
+            return
 
 
 def _list_from(keys: RunKeys) -> Protocol[bool]:
@@ -130,6 +163,17 @@ def _list_from(keys: RunKeys) -> Protocol[bool]:
         return False
     at = max((entry.at for entry in entries if isinstance(entry, Opened)), default=birth.at)
     return (yield from list_run(birth.namespace, birth.run, at, at))
+
+
+def _list_kept_from(keys: RunKeys) -> Protocol[bool]:
+    try:
+        about = parse_about(keys, keys.tag, (yield from _asked(("HGET", keys.kept, BIRTH))))
+        if ids.run_tag(about.namespace, about.run) != keys.tag:
+            return False
+    except (CheckpointCorrupt, InvalidName, SchemaTooNew):
+        return False
+    yield from unlist_runs(about.namespace, (about.run,), kept_at_ms=about.at)
+    return True
 
 
 def _asked(command: Command) -> Protocol[Reply]:

@@ -9,6 +9,7 @@ worker whose token is no longer current writes into names that nothing points to
     ac:{tag}:cancel          string   somebody has asked for the run's end
     ac:{tag}:answers         hash     id of a wait -> the answer to it
     ac:{tag}:tomb            string   the run was deleted
+    ac:{tag}:kept            hash     attempt id -> what is kept of a deleted run; field "@" says whose it is
     ac:{tag}:<token>:log     list     what happened, in order; its first entry is the birth mark
     ac:{tag}:<token>:results hash     entry id -> result bytes; field "@" is the birth mark
     ac:{tag}:<token>:meta    hash     state and totals; field "@" is the birth mark
@@ -22,6 +23,7 @@ Lists of runs lie in a slot of their own: hints for whoever looks, and no part o
 
     ac:{runs-<namespace>}:opened  sorted set  run id -> when it was last opened, milliseconds on the server's clock
     ac:{runs-<namespace>}:due     sorted set  run id -> when somebody should look whether there is work on it
+    ac:{runs-<namespace>}:kept    sorted set  the same of deleted runs whose ledgers are kept -> when they were deleted
 """
 
 from __future__ import annotations
@@ -60,6 +62,11 @@ def due_key(namespace: str) -> str:
     return f"ac:{{runs-{namespace}}}:due"
 
 
+def kept_index_key(namespace: str) -> str:
+    """The name of the list of a namespace's deleted runs whose ledgers are kept."""
+    return f"ac:{{runs-{namespace}}}:kept"
+
+
 @dataclass(frozen=True, slots=True)
 class RunKeys:
     """The names of one run's keys."""
@@ -91,9 +98,13 @@ class RunKeys:
         return f"ac:{{{self.tag}}}:tomb"
 
     @property
+    def kept(self) -> str:
+        return f"ac:{{{self.tag}}}:kept"
+
+    @property
     def beside(self) -> tuple[str, ...]:
-        """What is kept beside the run's data, under names without a token."""
-        return self.waste, self.cancel, self.answers
+        """What a deletion takes away beside the tokens' keys. Tombstone and kept ledger outlive the run."""
+        return self.head, self.tokens, self.waste, self.cancel, self.answers
 
     def log(self, token: str) -> str:
         return f"ac:{{{self.tag}}}:{token}:log"

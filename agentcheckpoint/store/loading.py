@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from agentcheckpoint.core import ids
+from agentcheckpoint.core.lifecycle import about
 from agentcheckpoint.core.models import (
     SCHEMA,
     About,
@@ -24,7 +25,9 @@ from agentcheckpoint.core.models import (
     Rejected,
     RunState,
     Waiting,
+    Withdrawn,
 )
+from agentcheckpoint.core.retention import RunSize, size_of
 from agentcheckpoint.errors import CheckpointCorrupt, CheckpointsLost, SchemaTooNew, StoreError
 from agentcheckpoint.store.effects import Command, Refusal, Reply
 from agentcheckpoint.store.keys import BIRTH, RunKeys, is_token
@@ -32,9 +35,11 @@ from agentcheckpoint.store.keys import BIRTH, RunKeys, is_token
 _LOG_ENTRY: TypeAdapter[LogEntry] = TypeAdapter(LogEntry)
 LOAD_REPLIES = 7
 
-META = (BIRTH, "schema", "state", "attempt")
+META = (BIRTH, "schema", "state", "attempt", "due")
 """The fields of ``meta`` that every run has."""
 _STATES = frozenset(get_args(RunState))
+_BEGUN = frozenset({"running", "completed"})
+"""The states that only an attempt brings."""
 _COUNT = re.compile(r"[1-9][0-9]{0,14}")
 
 
@@ -49,6 +54,7 @@ class Loaded:
     results: int
     now_ms: int
     """The server's clock, milliseconds since the epoch."""
+    size: RunSize
 
     @property
     def ids(self) -> set[str]:
@@ -86,6 +92,7 @@ def parse_load(keys: RunKeys, namespace: str, run_id: str, token: str, replies: 
     check_meta(run_id, keys.meta(token), fields)
     _check_birth(run_id, namespace, keys, token, entries, fields, mark)
     _check_log(run_id, keys.log(token), entries)
+    _check_about(run_id, keys.meta(token), entries, fields)
     stored = sum(1 for entry in entries if has_result(entry))
     if results < stored + 1:
         raise _lost(run_id, f"{keys.results(token)} holds {results - 1} of the {stored} results that the log names")
@@ -93,7 +100,13 @@ def parse_load(keys: RunKeys, namespace: str, run_id: str, token: str, replies: 
         raise _lost(run_id, f"{keys.log(token)} names {stored} of the {results - 1} results that are stored")
     pairs = _strings(run_id, keys.waste, waste)
     wasted = tuple(_parse_waste(run_id, keys.waste, entry_id, line) for entry_id, line in pairs.items())
-    return Loaded(token, entries, fields, wasted, results, int(time[0]) * 1000 + int(time[1]) // 1000)
+    size = size_of(entries, log=lines, beside=waste)
+    return Loaded(token, entries, fields, wasted, results, ms_of(time), size)
+
+
+def ms_of(time: Sequence[bytes]) -> int:
+    """Milliseconds since the epoch, from the reply to ``TIME``."""
+    return int(time[0]) * 1000 + int(time[1]) // 1000
 
 
 def parse_meta(run_id: str, key: str, values: Sequence[bytes | None]) -> dict[str, str]:
@@ -123,8 +136,10 @@ def check_meta(run_id: str, key: str, fields: Mapping[str, str]) -> None:
     refuse_newer(run_id, key, fields["schema"].encode())
     if fields["state"] not in _STATES:
         raise corrupt(run_id, key, "its state is none that a run can have")
-    if _COUNT.fullmatch(fields["attempt"]) is None and fields["attempt"] != "0":
-        raise corrupt(run_id, key, "its attempt is no number")
+    if _COUNT.fullmatch(fields["attempt"]) is None and (fields["attempt"] != "0" or fields["state"] in _BEGUN):
+        raise corrupt(run_id, key, "its attempt is no number that it can have")
+    if fields["due"] and _COUNT.fullmatch(fields["due"]) is None:
+        raise corrupt(run_id, key, "its due is no time")
 
 
 def refuse_newer(run_id: str, key: str, schema: Reply) -> None:
@@ -232,6 +247,14 @@ def _check_birth(
         raise corrupt(run_id, keys.log(token), f"it belongs to run {birth.run!r} in namespace {birth.namespace!r}")
 
 
+def _check_about(run_id: str, key: str, entries: Sequence[LogEntry], fields: Mapping[str, str]) -> None:
+    """Raises if the copies for who looks for work are none: under another agent's name nobody would go on with it."""
+    begun = about(entries)
+    for name in ("agent", "conversation"):
+        if fields.get(name) != (getattr(begun, name) or ""):
+            raise corrupt(run_id, key, f"its {name} is not the one that the log names")
+
+
 def _check_log(run_id: str, key: str, entries: Sequence[LogEntry]) -> None:
     """Raises if entries contradict each other."""
     slots: dict[str, str] = {}
@@ -250,7 +273,7 @@ def _check_log(run_id: str, key: str, entries: Sequence[LogEntry]) -> None:
 
 
 def _slots(entry: LogEntry) -> Iterator[str]:
-    if isinstance(entry, Intent | Done | Failed | Rejected | Waiting):
+    if isinstance(entry, Intent | Withdrawn | Done | Failed | Rejected | Waiting):
         yield entry.slot
     yield from (bought.slot for bought in getattr(entry, "entries", ()))
 

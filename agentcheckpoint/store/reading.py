@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol as Interface
 
+from agentcheckpoint.core.kept import Kept
 from agentcheckpoint.errors import CheckpointsLost, RunNotFound, StoreUnavailable
 from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply, T, executed
+from agentcheckpoint.store.kept import parse_kept
 from agentcheckpoint.store.keys import RunKeys
 from agentcheckpoint.store.loading import Loaded, corrupt, load_commands, lost_head, parse_head, parse_load
 from agentcheckpoint.store.patience import Patience
@@ -42,6 +44,20 @@ def snapshot(address: Address, patience: Patience | None = None) -> Protocol[Loa
         return parse_load(address.keys, address.namespace, address.run_id, head, replies)
 
     return (yield from _trying(address, read, patience))
+
+
+def snapshot_under(address: Address, token: str, times: int) -> Protocol[Loaded]:
+    """The whole run but its results, if ``token`` is still its head: one try.
+
+    Raises:
+        NotNow: it is not.
+        CheckpointsLost, CheckpointCorrupt, SchemaTooNew, StoreRefused.
+    """
+    try:
+        replies = yield from _under(address, token, load_commands(address.keys, token), times)
+    except _Moved as exc:
+        raise NotNow(str(exc)) from None
+    return parse_load(address.keys, address.namespace, address.run_id, token, replies)
 
 
 def read_results(
@@ -99,6 +115,20 @@ def ask(address: Address, commands: tuple[Command, ...], patience: Patience | No
 
     def read(times: int) -> Protocol[list[Reply]]:
         return (yield from _plain(address, commands, times))
+
+    return (yield from _trying(address, read, patience))
+
+
+def kept_ledger(address: Address, patience: Patience | None = None) -> Protocol[Kept | None]:
+    """What is kept of a run that was deleted; ``None``: nothing. No token is in it, and one command reads it.
+
+    Raises:
+        CheckpointCorrupt, SchemaTooNew, StoreRefused, StoreUnavailable.
+    """
+
+    def read(times: int) -> Protocol[Kept | None]:
+        (flat,) = yield from _plain(address, (("HGETALL", address.keys.kept),), times)
+        return parse_kept(address.keys, address.namespace, address.run_id, flat)
 
     return (yield from _trying(address, read, patience))
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import TypeAlias
 
+from agentcheckpoint.core.kept import Kept
 from agentcheckpoint.core.models import LedgerEntry
 from agentcheckpoint.errors import RunNotFound, StoreUnavailable
-from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply
+from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply, executed
 from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.holder import Holder
+from agentcheckpoint.store.kept import kept_commands
 from agentcheckpoint.store.keys import RunKeys, is_token
 from agentcheckpoint.store.leases import Busy, busy
-from agentcheckpoint.store.loading import parse_head, refuse_newer
+from agentcheckpoint.store.loading import Loaded, lost_head, parse_head, refuse_newer
 from agentcheckpoint.store.patience import Patience
-from agentcheckpoint.store.reading import Address
+from agentcheckpoint.store.reading import Address, snapshot_under
 from agentcheckpoint.store.refusals import NotNow, raise_refusal
 
 
@@ -25,8 +28,8 @@ def renew(fence: Fence) -> Protocol[None]:
         replies = yield Packet((("MULTI",), lease, ("GET", keys.cancel), ("GET", keys.head), ("EXEC",)))
     except (NotSent, Lost):
         return
-    outcome = replies[-1]
-    if isinstance(outcome, list) and isinstance(outcome[-1], bytes):
+    outcome = executed(replies)
+    if outcome is not None and isinstance(outcome[-1], bytes):
         fence.hear(outcome[-2])
         head = parse_head(fence.run_id, keys.head, outcome[-1])
         if head not in fence.issued:
@@ -93,8 +96,21 @@ def sweep(fence: Fence) -> Protocol[int]:
     return int(outcome[0]) if isinstance(outcome, list) and isinstance(outcome[0], int) else 0
 
 
-def delete_run(address: Address, stamp_ms: int, released: Callable[[Holder], bool]) -> Protocol[Busy | None]:
+Decide: TypeAlias = Callable[[Loaded], Kept | None]
+"""Is shown a run that is about to be deleted, and says what is kept of it. What it raises ends the deletion."""
+
+
+def delete_run(
+    address: Address, stamp: str, released: Callable[[Holder], bool], decide: Decide | None = None
+) -> Protocol[Busy | None]:
     """Deletes a run with all keys that any of its tokens may have left, and leaves a tombstone.
+
+    Args:
+        address: which run.
+        stamp: what the tombstone says, different each time: a deletion whose reply was lost knows its own by it.
+        released: whether a holder is this very process and has closed the run.
+        decide: is asked under the watch, so that what it is shown is what is deleted; it may be asked again. Without
+            it the run is not read, and one that cannot be read can be deleted.
 
     Returns:
         ``None``, or who holds the lease: a run that somebody works on is not deleted.
@@ -103,13 +119,14 @@ def delete_run(address: Address, stamp_ms: int, released: Callable[[Holder], boo
         RunNotFound: there is no such run.
         CheckpointCorrupt: its head or its lease is not what this library writes.
         SchemaTooNew: a newer version of this library has worked on it.
+        CheckpointsLost: with ``decide``, a part of it is gone.
         StoreRefused, StoreUnavailable.
     """
     trouble: Exception = NotNow("it kept changing hands")
     patience = Patience()
     for times, pause in patience.tries():
         try:
-            outcome = yield from _delete(address, str(stamp_ms).encode(), released, times)
+            outcome = yield from _delete(address, stamp.encode(), released, decide, times)
         except (NotSent, Lost, NotNow) as exc:
             trouble = exc
             patience.note(exc)
@@ -122,10 +139,13 @@ def delete_run(address: Address, stamp_ms: int, released: Callable[[Holder], boo
     )
 
 
-def _delete(address: Address, stamp: bytes, released: Callable[[Holder], bool], patience: int) -> Protocol[Busy | bool]:
-    """Whether it is deleted; ``False``: head or lease changed meanwhile."""
+def _delete(
+    address: Address, stamp: bytes, released: Callable[[Holder], bool], decide: Decide | None, patience: int
+) -> Protocol[Busy | bool]:
+    """Whether it is deleted; ``False``: head, lease, or what is booked beside the log changed meanwhile."""
     keys = address.keys
-    look = (("LRANGE", keys.tokens, 0, -1), ("WATCH", keys.head), ("GET", keys.head), ("GET", keys.tomb))
+    watched = (keys.head,) if decide is None else (keys.head, keys.waste)
+    look = (("LRANGE", keys.tokens, 0, -1), ("WATCH", *watched), ("GET", keys.head), ("GET", keys.tomb))
     tokens, _, reply, tomb = yield from _asked(address, look, patience)
     head = parse_head(address.run_id, keys.head, reply)
     if head is None and not tokens:
@@ -133,22 +153,60 @@ def _delete(address: Address, stamp: bytes, released: Callable[[Holder], bool], 
             return True  # by this very call: only its reply was lost
         raise RunNotFound(f"run {address.run_id!r}: there is no such run to delete.", run_id=address.run_id)
     left = {name for token in tokens if is_token(name := token.decode("ascii", "replace"))}
+    kept: Kept | None = None
     if head is not None:
         left.add(head)  # a claim may have come after the list was read
-        lease = keys.lease(head)
-        questions = (("WATCH", lease), ("GET", lease), ("PTTL", lease), ("HGET", keys.meta(head), "schema"))
-        replies = yield Packet(questions, held=True, patience=patience)
-        _, held, ttl = _answered(address, questions[:3], replies[:3])
-        refuse_newer(address.run_id, keys.meta(head), replies[3])  # it may have keys that are not known here
-        who = None if held is None else busy(address.run_id, lease, held, ttl, released)
+        who = yield from _holder(address, head, released, patience)
         if who is not None:
             return who
-    names = (keys.head, keys.tokens, *keys.beside, *_names(keys, left))
-    commands: tuple[Command, ...] = (("MULTI",), ("SET", keys.tomb, stamp), ("DEL", *names), ("EXEC",))
+        if decide is not None:  # a commit that comes after this sets the lease, and makes EXEC void
+            kept = decide((yield from snapshot_under(address, head, patience)))
+    elif decide is not None:
+        raise lost_head(address.run_id, keys.head)
+    gone = (*keys.beside, keys.kept, *_names(keys, left))
+    commands: tuple[Command, ...] = (("MULTI",), ("SET", keys.tomb, stamp), ("DEL", *gone))
+    commands = (*commands, *kept_commands(keys, kept), ("EXEC",))
     replies = yield Packet(commands, held=True, patience=patience)
     if isinstance(replies[-1], Refusal):
         raise_refusal(address.run_id, commands, replies)
     return isinstance(replies[-1], list)
+
+
+def _holder(address: Address, head: str, released: Callable[[Holder], bool], patience: int) -> Protocol[Busy | None]:
+    """Who holds the lease. It is watched from now on."""
+    keys, lease = address.keys, address.keys.lease(head)
+    questions = (("WATCH", lease), ("GET", lease), ("PTTL", lease), ("HGET", keys.meta(head), "schema"))
+    replies = yield Packet(questions, held=True, patience=patience)
+    _, held, ttl = _answered(address, questions[:3], replies[:3])
+    refuse_newer(address.run_id, keys.meta(head), replies[3])  # it may have keys that are not known here
+    return None if held is None else busy(address.run_id, lease, held, ttl, released)
+
+
+def forget_ledger(address: Address) -> Protocol[bool]:
+    """Deletes what was kept of a deleted run; whether there was anything.
+
+    Raises:
+        CheckpointCorrupt, StoreRefused, StoreUnavailable.
+    """
+    trouble: Exception = NotNow("it kept changing")
+    patience, keys, sent = Patience(), address.keys, False
+    for times, pause in patience.tries():
+        try:
+            look: tuple[Command, ...] = (("WATCH", keys.head, keys.kept), ("EXISTS", keys.head), ("EXISTS", keys.kept))
+            _, head, kept = yield from _asked(address, look, times)
+            if head or not kept:
+                return sent and not head  # by this very call: only its reply was lost
+            sent = True
+            replies = yield from _asked(address, (("MULTI",), ("DEL", keys.kept), ("EXEC",)), times)
+            if isinstance(replies[-1], list):
+                return True
+        except (NotSent, Lost, NotNow) as exc:
+            trouble = exc
+            patience.note(exc)
+            yield Pause(pause)
+    raise StoreUnavailable(
+        f"run {address.run_id!r}: its ledger could not be deleted in several tries: {trouble}.", run_id=address.run_id
+    )
 
 
 def _asked(address: Address, commands: tuple[Command, ...], patience: int) -> Protocol[list[Reply]]:

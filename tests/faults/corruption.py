@@ -39,10 +39,13 @@ LONGEST = 60.0
 """Seconds that one case may take: a hang, not slowness."""
 MOST_MB = 500
 """By how much the process may grow."""
-_PLACE = re.compile(r":(head|tokens|log|meta|results|waste|lease)\b|step '|its (output|log)|the result |worked on by")
-_LOOKED_AT = (None, b"schema", b"state", b"attempt")
+_PLACE = re.compile(
+    r":(head|tokens|log|meta|results|waste|lease|cancel)\b"
+    r"|step '|its (output|log)|the result |worked on by|was cancelled"
+)
+_LOOKED_AT = (None, b"schema", b"state", b"attempt", b"due")
 """What of meta a claim looks at before it writes: these, and whether there is a birth mark."""
-_BOOKKEEPING = {b"schema", b"attempt", b"state", b"paid", b"wasted"}
+_BOOKKEEPING = {b"schema", b"attempt", b"state", b"due", b"paid", b"wasted"}
 """The fields of meta that each claim and commit sets."""
 
 
@@ -158,7 +161,8 @@ class _Search:
         elif found is not None:
             self.note("whole: replayed with a warning" if said else "whole: replayed")
         self._kept(damaged, where)
-        looked_at = place.name in ("head", "tokens", "lease") or (place.name == "meta" and place.item in _LOOKED_AT)
+        key, item = place.name, place.item
+        looked_at = key in ("head", "tokens", "lease", "cancel") or (key == "meta" and item in _LOOKED_AT)
         if refused and looked_at and _steady(contents(self.store, rich.RUN)) != _steady(damaged):
             self.violation(where, "it was written to before it was refused")
 

@@ -15,6 +15,7 @@ import agentcheckpoint as ac
 from agentcheckpoint.attempt import Attempt
 from agentcheckpoint.core.models import Done
 from agentcheckpoint.errors import DurabilityWarning
+from agentcheckpoint.options import RunOptions
 from agentcheckpoint.store.effects import Packet, Protocol
 from agentcheckpoint.store.embedded import ensure_server, stop_server
 from agentcheckpoint.store.reading import Address, read_results, snapshot
@@ -70,7 +71,7 @@ def _judge(notes: list[Note], store: Store, counts: dict[str, int], number: int)
     runs = sorted({note.run for note in notes if note.kind == "claim acknowledged"})
     tally.notes = dict(kinds) | {"runs": len(runs), "stopped": counts["stopped"], "failed": counts["failed"]}
     for run in runs:
-        final = store.run(_final(Attempt(None, run).fence))
+        final = store.run(_final(Attempt(None, run, RunOptions()).fence))
         for what in check((note for note in notes if note.run == run), final):
             tally.violations.append(Violation("history", str(number), f"run {run}: {what}"))
     return tally

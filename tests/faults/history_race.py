@@ -40,7 +40,7 @@ def work(directory: Path, url: str, until: float) -> None:
     """One process: opens whatever run comes, does a few steps of it, and looks at others."""
     diary, lives = Diary(directory), random.Random(os.getpid())
     generations = [0] * LANES
-    with patch.object(Attempt, "_commit", _noting(Attempt._commit, diary)):
+    with patch.object(Attempt, "store_change", _noting(Attempt.store_change, diary)):
         while time.monotonic() < until:
             lane = lives.randrange(LANES)
             run_id = f"{lane}-{generations[lane]}"
@@ -92,7 +92,7 @@ def _look(run_id: str, url: str, diary: Diary) -> None:
 def _noting(commit: Any, diary: Diary) -> Any:
     """The same commit, with a note before and after."""
 
-    def noted(self: Attempt, change: Any, slot: str | None, *rest: Any) -> Generator[Any, Any, Any]:
+    def noted(self: Attempt, change: Any, slot: str | None = None, *rest: Any) -> Generator[Any, Any, Any]:
         what = {"entry": change.entry.id, "slot": slot or ""}
         diary.note("commit begun", self.run_id, token=self.fence.token, **what)
         try:

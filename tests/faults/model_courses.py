@@ -17,6 +17,7 @@ from agentcheckpoint.attempt import Attempt
 from agentcheckpoint.core.models import Done
 from agentcheckpoint.current import announce, withdraw
 from agentcheckpoint.errors import AgentCheckpointError, AgentCheckpointWarning
+from agentcheckpoint.options import RunOptions
 from agentcheckpoint.store.commit import Change
 from agentcheckpoint.store.dial import Dial
 from agentcheckpoint.store.effects import Await, Lost, NotSent, Packet, Pause
@@ -98,7 +99,7 @@ class Courses(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.network = Network(type(self).dial())
-        attempt = Attempt(None, f"model-{secrets.token_hex(12)}")
+        attempt = Attempt(None, f"model-{secrets.token_hex(12)}", RunOptions())
         self.run_id, self.keys = attempt.run_id, attempt.fence.keys
         self.truth = Truth(self.keys, self.network.plain())
         self.hired: list[Worker] = []
@@ -112,7 +113,7 @@ class Courses(RuleBasedStateMachine):
 
     def hire(self) -> Worker:
         """A new process, without anything open."""
-        attempt = Attempt(None, self.run_id)
+        attempt = Attempt(None, self.run_id, RunOptions())
         announce(attempt)
         self.truth.fences.append(attempt.fence)
         self.hired.append(Worker(attempt, ThreadDriver(self.network)))  # type: ignore[arg-type]

@@ -25,12 +25,13 @@ from agentcheckpoint.errors import (
     StoreUnavailable,
 )
 from agentcheckpoint.store import upkeep
-from agentcheckpoint.store.claim import Busy
 from agentcheckpoint.store.commit import Change, Committed, Superseded
 from agentcheckpoint.store.effects import Protocol
 from agentcheckpoint.store.fence import Fence
+from agentcheckpoint.store.leases import Busy
 from agentcheckpoint.store.loading import Loaded
 from agentcheckpoint.store.reading import Address, read_results, snapshot
+from agentcheckpoint.taking import end_attempt, take_run
 
 from .model_courses import Course, Courses, Worker
 
@@ -98,7 +99,7 @@ class Workers(Courses):
             return
         withdraw(me.attempt)
         me = self.workers[worker] = self.hire()
-        self.start("open", me, me.attempt.opening(0))
+        self.start("open", me, take_run(me.attempt, 0))
 
     @rule(worker=ONE_OF_THEM, slot=A_SLOT, cost=st.integers(1, 9))
     def begin_to_commit(self, worker: int, slot: int, cost: int) -> None:
@@ -138,7 +139,7 @@ class Workers(Courses):
             return done.slot == slot and done.inputs.digest == "same"
 
         record = same if kind == "commit" else None
-        protocol = me.attempt._commit(change, slot, change.entry.id, record)
+        protocol = me.attempt.store_change(change, slot, change.entry.id, record)
         self._start_commit(kind, me, protocol, change)
 
     def _start_commit(self, kind: str, me: Worker, protocol: Generator[Any, Any, Any], change: Change) -> None:
@@ -155,7 +156,7 @@ class Workers(Courses):
             return
         me.leaving = True
         closed = Closed(id=new_id(), at=4, state="completed")
-        self._start_commit("close", me, me.attempt.closing(closed, None), Change(closed))
+        self._start_commit("close", me, end_attempt(me.attempt, closed), Change(closed))
 
     @rule(worker=ONE_OF_THEM)
     def begin_to_renew(self, worker: int) -> None:
@@ -180,7 +181,7 @@ class Workers(Courses):
     def begin_to_delete(self, worker: int, rare: int, stamp: int) -> None:
         me = self.workers[worker]
         if rare == 3 and not self._under_way(me, "delete"):
-            self.start("delete", me, upkeep.delete_run(me.fence, stamp, released_here))
+            self.start("delete", me, upkeep.delete_run(me.fence, str(stamp), released_here))
 
     # -- what they may conclude -----------------------------------------------------------------------------------
 

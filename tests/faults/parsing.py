@@ -11,13 +11,17 @@ from agentcheckpoint.attempt import Attempt
 from agentcheckpoint.core import ledger
 from agentcheckpoint.core.codec import annotation_of, result_type
 from agentcheckpoint.core.journal import Journal
-from agentcheckpoint.core.models import SCHEMA, Birth, Closed, Done, RunState
+from agentcheckpoint.core.models import SCHEMA, About, Birth, Closed, Done, RunState
 from agentcheckpoint.explain import busy_error, placed
 from agentcheckpoint.openai.answer import Answer
+from agentcheckpoint.options import RunOptions
 from agentcheckpoint.show.text import step_rows
-from agentcheckpoint.store import claim, loading
+from agentcheckpoint.store import loading
 from agentcheckpoint.store.effects import Refusal
+from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.keys import BIRTH
+from agentcheckpoint.store.leases import busy
+from agentcheckpoint.store.refusals import raise_refusal
 
 from . import rich
 from .stored import LEASE_MS, Contents, Odd, Value, keys_of
@@ -32,8 +36,12 @@ def read(contents: Contents, token: str) -> loading.Loaded:
     if head is None:
         raise loading.lost_head(rich.RUN, KEYS.head)
     lease = _reply(contents, KEYS.lease(token), bytes, None)
-    if isinstance(lease, bytes) and (busy := claim.busy(rich.RUN, KEYS.lease(token), lease, LEASE_MS, lambda _: False)):
-        raise busy_error(rich.RUN, busy.holder, busy.ttl)
+    if isinstance(lease, bytes) and (who := busy(rich.RUN, KEYS.lease(token), lease, LEASE_MS, lambda _: False)):
+        raise busy_error(rich.RUN, who.holder, who.ttl)
+    cancel = _reply(contents, KEYS.cancel, bytes, None)
+    if isinstance(cancel, Refusal):
+        raise_refusal(rich.RUN, (("GET", KEYS.cancel),), (cancel,))
+    Fence(KEYS, "default", rich.RUN).hear(cancel)
     return loading.parse_load(KEYS, "default", rich.RUN, head, _replies(contents, head))
 
 
@@ -56,7 +64,7 @@ def revive(contents: Contents, loaded: loading.Loaded, entry_id: bytes) -> None:
     """Revives the result that is kept under this id."""
     kept = contents[KEYS.results(loaded.token).encode()]
     assert isinstance(kept, dict)
-    attempt = Attempt(None, rich.RUN)
+    attempt = Attempt(None, rich.RUN, RunOptions())
     for entry in loaded.entries:
         payload = entry.payload if isinstance(entry, Done) else entry.output if isinstance(entry, Closed) else None
         if payload is None or entry.id.encode() != entry_id:
@@ -90,6 +98,11 @@ def trouble(contents: Contents, loaded: loading.Loaded, sound: Contents) -> str 
         return "a birth mark is missing, or another's"
     if loaded.meta["state"] not in RunState.__args__ or str(int(loaded.meta["attempt"])) != loaded.meta["attempt"]:  # type: ignore[attr-defined]
         return "a meta that is not ours was taken"
+    if loaded.meta["due"] and str(int(loaded.meta["due"])) != loaded.meta["due"]:
+        return "a time that is none was taken"
+    begun = next(entry for entry in reversed(loaded.entries) if isinstance(entry, About))
+    if (loaded.meta["agent"], loaded.meta["conversation"]) != (begun.agent or "", begun.conversation or ""):
+        return "a run was taken that is filed under another agent or conversation"
     if int(loaded.meta["schema"]) != SCHEMA:
         return "a run of another schema was taken"
     waste = contents.get(KEYS.waste.encode(), {})

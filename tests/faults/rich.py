@@ -14,11 +14,16 @@ from openai import OpenAI
 from pydantic import BaseModel
 
 import agentcheckpoint as ac
+from agentcheckpoint.attempt import Attempt, new_id
+from agentcheckpoint.core.models import Revived, Waiting
 from agentcheckpoint.core.pricing import Price
+from agentcheckpoint.options import RunOptions
+from agentcheckpoint.store.commit import Change
+from agentcheckpoint.taking import take_run
 from agentcheckpoint.testing.brain import Answer, Request
 from agentcheckpoint.testing.provider import Provider
 
-from .stored import key_of, send
+from .stored import key_of, keys_of, send
 
 RUN = "rich"
 MODEL = "demo-large"
@@ -28,6 +33,15 @@ calls: Counter[str] = Counter()
 """How often each function was called, and the model."""
 failing: set[str] = set()
 """The functions that raise."""
+UNTIL = 1_800_000_000_000
+WAITS_FOR: dict[str, Any] = {
+    "until": UNTIL,
+    "answer": True,
+    "prompt": "Shall it go on?",
+    "form": '{"type":"boolean"}',
+    "refused": "it is no boolean",
+}
+"""What the run waits for, after an answer that was not taken."""
 
 
 class Page(BaseModel):
@@ -137,18 +151,16 @@ def make(store: ac.Store, url: str, run_id: str = RUN) -> Any:
     with Provider(story.brain) as provider, warnings.catch_warnings():
         warnings.simplefilter("ignore", ac.UnmetStepsWarning)
         client = ac.wrap(OpenAI(base_url=provider.url, api_key="none", max_retries=0), prices=PRICES)
-        agent = agent_of(client).using(store=store)
-        for trouble, error in (("score", TimeoutError), ("vote", ac.StepRejected), ("taken over", ac.LeaseLost)):
-            story.trouble = trouble
-            failing.add(trouble)
-            try:
-                agent.run(run_id, "why?")
-            except error:
-                failing.clear()
-            else:
-                raise AssertionError(f"the attempt did not fail by {trouble}")
-        story.trouble = ""
-        return agent.run(run_id, "why?")
+        agent = agent_of(client).using(store=store, metadata={"user": "42"}, conversation="chat-7")
+        assert agent.submit(run_id, "why?")
+        story.fails(agent, "fetch", TimeoutError)
+        story.fails(agent.using(on_existing="fresh"), "score", TimeoutError)
+        story.fails(agent, "vote", ac.StepRejected)
+        story.fails(agent, "taken over", ac.LeaseLost)
+        story.revive()
+        output = agent.run(run_id, "why?")
+    send(store, ("SET", keys_of(run_id).cancel, "too late"))
+    return output
 
 
 @dataclass
@@ -161,6 +173,27 @@ class _Story:
     trouble: str = ""
     judged: bool = False
 
+    def fails(self, agent: Any, trouble: str, error: type[Exception]) -> None:
+        """An attempt that ends by that error."""
+        self.trouble = trouble
+        failing.add(trouble)
+        try:
+            agent.run(self.run_id, "why?")
+        except error:
+            self.trouble = ""
+            failing.clear()
+        else:
+            raise AssertionError(f"the attempt did not fail by {trouble}")
+
+    def revive(self) -> None:
+        """Somebody lets the run, which waits, go on now."""
+        attempt = Attempt(self.store, self.run_id, RunOptions())
+        self.store.run(take_run(attempt, 0, counted=False))
+        now = attempt.now_ms()
+        fields = {"state": "waiting", "due": str(now)}
+        self.store.run(attempt.store_change(Change(Revived(id=new_id(), at=now), fields=fields, release=True)))
+        attempt.open = False
+
     def brain(self, request: Request) -> Answer:
         if self.trouble == "taken over":
             self._take_over()
@@ -171,8 +204,10 @@ class _Story:
     def _take_over(self) -> None:
         send(self.store, ("DEL", key_of(self.url, self.run_id, "lease")))
         try:
-            with ac.run(self.run_id, store=self.store):
-                raise ac.Suspended
+            with ac.run(self.run_id, store=self.store) as run:
+                waiting = Waiting(id=new_id(), at=1, slot="approve", digest="d", **WAITS_FOR)
+                self.store.run(run._attempt.store_change(Change(waiting)))
+                raise ac.Suspended("it waits", until_ms=UNTIL)
         except ac.Suspended:
             return
 

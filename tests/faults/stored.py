@@ -37,7 +37,7 @@ _READ: dict[bytes, tuple[Argument, ...]] = {
 }
 LEASE_MS = 60_000
 """How long a lease that is written lasts: those of other types never expire."""
-_FIXED = ("head", "tokens", "waste", "tomb")
+_FIXED = ("head", "tokens", "waste", "cancel", "answers", "tomb")
 
 
 def send(store: ac.Store, *commands: tuple[Argument, ...]) -> list[Any]:

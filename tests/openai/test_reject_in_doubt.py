@@ -18,7 +18,7 @@ from agentcheckpoint.testing.provider import Provider
 def test_a_refusal_of_unknown_fate_is_not_sent_again_by_its_attempt(
     url: str, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Attempt._commit
+    real = Attempt.store_change
 
     def applied_but_unanswered(self: Attempt, change: Change, *more: Any) -> Protocol[Any]:
         known = dict(self.money)
@@ -28,7 +28,7 @@ def test_a_refusal_of_unknown_fate_is_not_sent_again_by_its_attempt(
             raise ac.CommitUnknown("the server went away")
         return outcome
 
-    monkeypatch.setattr(Attempt, "_commit", applied_but_unanswered)
+    monkeypatch.setattr(Attempt, "store_change", applied_but_unanswered)
     with sync_client(provider) as client:
         with pytest.raises(ac.CommitUnknown, match="no more steps"), ac.run("r", store=url):
             answer = chat(client)

@@ -24,7 +24,7 @@ def numbered(request: Request) -> Answer:
 def heir(url: str, provider: Provider, ask: Callable[[Any], Any] | None) -> None:
     """Takes the run as if its worker had died, and goes on with it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("agentcheckpoint.attempt.released_here", lambda _: True)
+        patch.setattr("agentcheckpoint.taking.released_here", lambda _: True)
         with sync_client(provider) as client, ac.run("r", store=url):
             patch.undo()
             if ask is not None:

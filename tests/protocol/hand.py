@@ -15,8 +15,8 @@ from agentcheckpoint.store.loading import LOAD_REPLIES
 
 LOOK = ["LLEN", "WATCH", "GET", "EXISTS"]
 """How a claim looks at what is there."""
-META_OF_R = [b"birth", b"1", b"running", b"1"]
-"""What a claim finds beside the log of such a run: birth mark, schema, state, attempt."""
+META_OF_R = [b"birth", b"1", b"running", b"1", b""]
+"""What a claim finds beside the log of such a run: birth mark, schema, state, attempt, due."""
 ALIVE = b'{"host":"h","boot":"elsewhere","pidns":"n","pid":1,"start":1,"note":"x"}'
 
 
@@ -98,6 +98,11 @@ def swept(hand: Hand, head: bytes | None = b"2.heir") -> Hand:
     return hand.executed(2)
 
 
+def meta_of(state: bytes, attempt: bytes = b"1") -> list[bytes]:
+    """The same of a run in another state."""
+    return [b"birth", b"1", state, attempt, b""]
+
+
 def gave_back(hand: Hand) -> Hand:
     """Answers the giving back of a lease by a worker that cannot go on with what it has opened."""
     (command,) = hand.commands
@@ -132,8 +137,8 @@ def change(entry_id: str = "e1", slot: str = "s") -> Change:
 def opening() -> Opening:
     return Opening(
         Birth(id="birth", at=1, namespace="default", run="r"),
-        lambda n: Opened(id=f"o{n}", at=1, attempt=n, worker="w"),
         lambda holder: False,
+        lambda n: Opened(id=f"o{n}", at=1, attempt=n, worker="w"),
     )
 
 
@@ -141,11 +146,19 @@ def a_load(token: str, *entries: Any, meta: dict[str, str] | None = None, result
     """What a load of such a run answers."""
     birth = Birth(id="birth", at=1, namespace="default", run="r")
     log = [birth, Opened(id="o1", at=1, attempt=1, worker="w"), *entries]
-    fields = {"@": "birth", "schema": "1", "state": "running", "attempt": "1", **(meta or {})}
+    fields = {
+        "@": "birth",
+        "schema": "1",
+        "state": "running",
+        "attempt": "1",
+        "due": "",
+        "agent": "",
+        "conversation": "",
+    }
     stored = 1 + sum(isinstance(entry, Done) for entry in log) if results is None else results
     return [
         [entry.model_dump_json(exclude_none=True).encode() for entry in log],
-        [word.encode() for pair in fields.items() for word in pair],
+        [word.encode() for pair in (fields | (meta or {})).items() for word in pair],
         stored,
         b"birth",
         [],

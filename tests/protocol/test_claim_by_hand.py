@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 import pytest
-from hand import ALIVE, META_OF_R, Hand, a_load, done, fence, gave_back, opening, tokens
+from hand import ALIVE, META_OF_R, Hand, a_load, done, fence, gave_back, meta_of, opening, tokens
 
 from agentcheckpoint.core.models import LedgerEntry
 from agentcheckpoint.errors import (
@@ -47,18 +47,12 @@ def test_the_first_claim_writes_the_birth_marks_and_only_it_does() -> None:
     born = [command for command in hand.commands if "birth" in str(command)]
     assert [command[1] for command in born] == [f"ac:{{tag}}:1.t1:{key}" for key in ("log", "results", "meta")]
     assert isinstance(claimed(hand, "1.t1").outcome, Taken)
-    heir = (
-        open_by_hand().reply(1, b"OK", b"1.t1", 0).reply(b"OK", None, -2, [b"birth", b"1", b"retryable", b"1"], b"1.t1")
-    )
+    heir = open_by_hand().reply(1, b"OK", b"1.t1", 0).reply(b"OK", None, -2, None, meta_of(b"retryable"), b"1.t1")
     assert not [command for command in heir.commands if "birth" in str(command)]
 
 
 def test_an_heir_renames_and_persists_every_data_key_and_sets_its_own_lease() -> None:
-    hand = (
-        open_by_hand()
-        .reply(4, b"OK", b"4.old", 0)
-        .reply(b"OK", None, -2, [b"birth", b"1", b"retryable", b"1"], b"4.old")
-    )
+    hand = open_by_hand().reply(4, b"OK", b"4.old", 0).reply(b"OK", None, -2, None, meta_of(b"retryable"), b"4.old")
     new = hand.commands[1][2]
     assert new == "5.t1"
     for key in ("log", "results", "meta"):
@@ -71,15 +65,15 @@ def test_an_heir_renames_and_persists_every_data_key_and_sets_its_own_lease() ->
 
 def test_a_lease_of_somebody_who_may_live_is_busy_and_watched() -> None:
     hand = open_by_hand().reply(1, b"OK", b"1.x", 0)
-    assert hand.commands[0] == ("WATCH", "ac:{tag}:1.x:lease")
-    outcome = hand.reply(b"OK", ALIVE, 12_000, META_OF_R, b"1.x").outcome
+    assert hand.commands[0] == ("WATCH", "ac:{tag}:1.x:lease", "ac:{tag}:cancel")
+    outcome = hand.reply(b"OK", ALIVE, 12_000, None, META_OF_R, b"1.x").outcome
     assert isinstance(outcome, Busy) and outcome.ttl == 12
 
 
 def test_a_lease_of_a_process_that_is_provably_dead_is_taken_at_once() -> None:
     dead = this_process().model_copy(update={"pid": 2**22 - 3, "start": 1})
     hand = open_by_hand().reply(1, b"OK", b"1.x", 0)
-    hand.reply(b"OK", dead.model_dump_json().encode(), 12_000, META_OF_R, b"1.x")
+    hand.reply(b"OK", dead.model_dump_json().encode(), 12_000, None, META_OF_R, b"1.x")
     assert hand.words[0] == "MULTI"
 
 
@@ -87,7 +81,7 @@ def test_the_lease_of_this_process_itself_is_busy_unless_it_was_closed() -> None
     alive = this_process("me").model_dump_json().encode()
     for released, busy in ((False, True), (True, False)):
         hand = open_by_hand(released=lambda holder, r=released: r).reply(1, b"OK", b"1.x", 0)
-        hand.reply(b"OK", alive, 9_000, META_OF_R, b"1.x")
+        hand.reply(b"OK", alive, 9_000, None, META_OF_R, b"1.x")
         assert isinstance(hand.outcome, Busy) is busy
     assert os.getpid() == this_process().pid
 
@@ -95,10 +89,10 @@ def test_the_lease_of_this_process_itself_is_busy_unless_it_was_closed() -> None
 def test_a_look_that_another_claim_came_between_looks_again_and_finds_no_loss() -> None:
     hand = open_by_hand().reply(1, b"OK", b"1.x", 0)
     assert hand.commands[-1] == ("GET", "ac:{tag}:head"), "read last, after what it vouches for"
-    hand.reply(b"OK", None, -2, [None] * 4, b"2.heir")  # renamed, and not gone
+    hand.reply(b"OK", None, -2, None, [None] * 5, b"2.heir")  # renamed, and not gone
     assert hand.words == ["LLEN", "WATCH", "GET", "EXISTS"]
     with pytest.raises(CheckpointsLost, match="birth mark"):
-        hand.reply(2, b"OK", b"2.heir", 0).reply(b"OK", None, -2, [None] * 4, b"2.heir")
+        hand.reply(2, b"OK", b"2.heir", 0).reply(b"OK", None, -2, None, [None] * 5, b"2.heir")
 
 
 def test_a_claim_whose_watch_broke_looks_again_with_another_token() -> None:
@@ -112,7 +106,7 @@ def test_a_claim_whose_watch_broke_looks_again_with_another_token() -> None:
 def test_a_claim_whose_reply_was_lost_goes_on_from_its_own_token_and_notes_its_attempt_once() -> None:
     mine = fence("")
     hand = open_by_hand(mine).reply(0, b"OK", None, 0).throw(Lost("cut"))
-    hand.reply(1, b"OK", b"1.t1", 0).reply(b"OK", ALIVE, 9_000, META_OF_R, b"1.t1")
+    hand.reply(1, b"OK", b"1.t1", 0).reply(b"OK", ALIVE, 9_000, None, META_OF_R, b"1.t1")
     assert hand.commands[1][2] == "2.t2", "its own lease is never busy, and the nonce is fresh"
     assert not [command for command in hand.commands if "opened" in str(command)]
     assert isinstance(claimed(hand, "2.t2").outcome, Taken)
@@ -167,11 +161,7 @@ def test_a_missing_birth_mark_or_result_is_a_loss(lost: str) -> None:
 
 
 def test_renames_error_for_a_missing_key_is_no_verdict_the_birth_marks_are() -> None:
-    hand = (
-        open_by_hand()
-        .reply(4, b"OK", b"4.old", 0)
-        .reply(b"OK", None, -2, [b"birth", b"1", b"retryable", b"1"], b"4.old")
-    )
+    hand = open_by_hand().reply(4, b"OK", b"4.old", 0).reply(b"OK", None, -2, None, meta_of(b"retryable"), b"4.old")
     before = [Refusal("ERR", "no such key")] * (len(hand.commands) - 2 - LOAD)
     assert isinstance(hand.executed(*before, *a_load("5.t1")).outcome, Taken)
 
@@ -244,7 +234,7 @@ def test_a_sweep_watches_the_head_and_spares_the_current_token() -> None:
 
 
 def test_a_deletion_lists_the_tokens_before_it_reads_the_head_under_watch_and_leaves_a_tombstone() -> None:
-    hand = Hand(delete_run(fence(), 7, lambda holder: True))
+    hand = Hand(delete_run(fence(), "7", lambda holder: True))
     assert hand.words == ["LRANGE", "WATCH", "GET", "GET"]
     hand.reply([b"1.a", b"2.b"], b"OK", b"3.c", None).reply(
         b"OK", None, -2, b"1"
@@ -254,12 +244,13 @@ def test_a_deletion_lists_the_tokens_before_it_reads_the_head_under_watch_and_le
     kept = {
         f"ac:{{tag}}:{token}:{key}" for token in ("1.a", "2.b", "3.c") for key in ("log", "results", "meta", "lease")
     }
-    assert {"ac:{tag}:head", "ac:{tag}:tokens", "ac:{tag}:waste", *kept} == set(deleted[1:])
+    beside = {f"ac:{{tag}}:{key}" for key in ("head", "tokens", "waste", "cancel", "answers", "kept")}
+    assert beside | kept == set(deleted[1:])
     assert hand.executed(b"OK", 9).outcome is None
 
 
 def test_a_run_that_somebody_works_on_is_not_deleted() -> None:
-    hand = Hand(delete_run(fence(), 7, lambda holder: False)).reply([b"1.a"], b"OK", b"1.a", None)
+    hand = Hand(delete_run(fence(), "7", lambda holder: False)).reply([b"1.a"], b"OK", b"1.a", None)
     assert isinstance(hand.reply(b"OK", ALIVE, 9_000, b"1").outcome, Busy)
 
 
@@ -274,7 +265,7 @@ def test_a_renewal_sets_the_lease_anew_and_notices_a_foreign_head() -> None:
     mine = fence()
     hand = Hand(renew(mine))
     assert ("SET", "ac:{tag}:1.a:lease", ALIVE, "PX", 30_000) in hand.commands
-    hand.executed(b"OK", b"2.heir")
+    hand.executed(b"OK", None, b"2.heir")
     assert mine.heir == "2.heir"
     kept = fence()
     Hand(renew(kept)).throw(Lost("cut"))

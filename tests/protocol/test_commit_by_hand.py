@@ -26,13 +26,13 @@ from agentcheckpoint.store.patience import PAUSES, TIMEOUTS
 
 def test_one_packet_watches_nothing_and_reads_the_head_last() -> None:
     hand = begin(fence())
-    assert hand.words == ["MULTI", "RPUSH", "HSET", "HLEN", "SET", "GET", "EXEC"]
-    assert hand.commands[-2] == ("GET", "ac:{tag}:head")
+    assert hand.words == ["MULTI", "RPUSH", "HSET", "HLEN", "SET", "GET", "GET", "EXEC"]
+    assert hand.commands[-3:-1] == [("GET", "ac:{tag}:cancel"), ("GET", "ac:{tag}:head")]
     assert not hand.effect.held
 
 
 def test_the_own_token_as_head_is_committed() -> None:
-    hand = begin(fence()).executed(3, 1, 2, b"OK", b"1.a")
+    hand = begin(fence()).executed(3, 1, 2, b"OK", None, b"1.a")
     assert hand.outcome == Committed()
 
 
@@ -41,24 +41,24 @@ def test_a_newer_token_of_its_own_means_not_applied_and_sends_again_under_it() -
     hand = begin(mine)
     mine.issue("2.b")
     mine.loaded("2.b", 2, 1, set())  # a sibling has settled meanwhile
-    hand.executed(1, 1, 1, b"OK", b"2.b")
+    hand.executed(1, 1, 1, b"OK", None, b"2.b")
     assert hand.commands[1][1] == "ac:{tag}:2.b:log"
-    assert hand.executed(3, 1, 2, b"OK", b"2.b").outcome == Committed()
+    assert hand.executed(3, 1, 2, b"OK", None, b"2.b").outcome == Committed()
 
 
 def test_an_older_token_of_its_own_means_the_server_went_back_and_it_claims_afresh() -> None:
     mine = fence("0.z")
     mine.issue("1.a")
     mine.loaded("1.a", 2, 1, set())
-    hand = begin(mine).executed(1, 1, 1, b"OK", b"0.z")
+    hand = begin(mine).executed(1, 1, 1, b"OK", None, b"0.z")
     settle(hand, "0.z", token="1.t1")  # the number again, with another nonce
     assert mine.went_back
-    assert hand.executed(3, 1, 2, b"OK", b"1.t1").outcome == Committed()
+    assert hand.executed(3, 1, 2, b"OK", None, b"1.t1").outcome == Committed()
 
 
 def test_a_foreign_head_without_the_step_is_a_lost_lease_that_carries_what_was_paid() -> None:
     mine = fence()
-    hand = begin(mine, same=same).executed(1, 1, 1, b"OK", b"2.heir")
+    hand = begin(mine, same=same).executed(1, 1, 1, b"OK", None, b"2.heir")
     hand.reply(2, b"2.heir", 0)
     hand.executed(*a_load("2.heir"))
     with pytest.raises(LeaseLost) as caught:
@@ -69,7 +69,7 @@ def test_a_foreign_head_without_the_step_is_a_lost_lease_that_carries_what_was_p
 
 
 def test_a_foreign_head_with_the_same_step_gives_the_heirs_result() -> None:
-    hand = begin(fence(), same=same).executed(1, 1, 1, b"OK", b"2.heir")
+    hand = begin(fence(), same=same).executed(1, 1, 1, b"OK", None, b"2.heir")
     hand.reply(2, b"2.heir", 0).executed(*a_load("2.heir", done("theirs")))
     assert hand.commands[1] == ("HMGET", "ac:{tag}:2.heir:results", "theirs")
     swept(hand.executed([b"their result"], b"2.heir"))
@@ -77,25 +77,25 @@ def test_a_foreign_head_with_the_same_step_gives_the_heirs_result() -> None:
 
 
 def test_a_foreign_head_whose_log_has_our_own_record_is_committed() -> None:
-    hand = begin(fence(), same=same).executed(1, 1, 1, b"OK", b"2.heir")
+    hand = begin(fence(), same=same).executed(1, 1, 1, b"OK", None, b"2.heir")
     hand.reply(2, b"2.heir", 0).executed(*a_load("2.heir", done("e1")))
     assert swept(hand).outcome == Committed()
 
 
 def test_no_head_means_the_run_is_gone_and_the_tombstone_tells_whether_it_was_deleted() -> None:
-    hand = begin(fence()).executed(1, 1, 1, b"OK", None)
+    hand = begin(fence()).executed(1, 1, 1, b"OK", None, None)
     assert hand.commands == [("EXISTS", "ac:{tag}:tomb")]
     with pytest.raises(RunDeleted) as caught:
         swept(hand.reply(1), None)
     assert caught.value.value == "paid"
     with pytest.raises(CheckpointsLost, match="vanished") as lost:
-        begin(fence()).executed(1, 1, 1, b"OK", None).reply(0)
+        begin(fence()).executed(1, 1, 1, b"OK", None, None).reply(0)
     assert lost.value.value == "paid"
 
 
-@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("place", range(5))
 def test_an_error_element_is_torn_and_never_committed(place: int) -> None:
-    inside: list[Any] = [3, 1, 2, b"OK", b"1.a"]
+    inside: list[Any] = [3, 1, 2, b"OK", None, b"1.a"]
     inside[place] = Refusal("WRONGTYPE", "Operation against a key")
     with pytest.raises(CheckpointCorrupt) as caught:
         begin(fence()).executed(*inside)
@@ -113,7 +113,7 @@ def test_a_lost_reply_is_settled_by_a_claim_that_finds_the_record() -> None:
 def test_a_lost_packet_is_settled_and_then_sent_again_under_the_new_token_only() -> None:
     hand = settle(begin(fence()).throw(Lost("cut")), "1.a")
     assert hand.commands[1][1] == "ac:{tag}:2.t1:log"
-    assert hand.executed(3, 1, 2, b"OK", b"2.t1").outcome == Committed()
+    assert hand.executed(3, 1, 2, b"OK", None, b"2.t1").outcome == Committed()
 
 
 def test_one_claim_settles_for_all_siblings_and_no_commit_leaves_meanwhile() -> None:
@@ -156,7 +156,7 @@ def test_what_never_left_is_tried_again_so_often_and_with_growing_patience() -> 
 @pytest.mark.parametrize("lengths", [(2, 2), (1, 2), (4, 2), (3, 1), (3, 3), (None, 2)], ids=str)
 def test_lengths_that_contradict_what_is_known_are_a_loss(lengths: tuple[Any, Any]) -> None:
     with pytest.raises(CheckpointsLost) as caught:
-        begin(fence()).executed(lengths[0], 1, lengths[1], b"OK", b"1.a")
+        begin(fence()).executed(lengths[0], 1, lengths[1], b"OK", None, b"1.a")
     assert caught.value.value == "paid"
 
 
@@ -164,15 +164,15 @@ def test_parallel_commits_may_be_applied_in_any_order_but_not_at_one_place() -> 
     mine = fence()
     hands = [Hand(commit(mine, change(f"e{n}", f"s{n}"), tokens())) for n in range(4)]
     for hand, place in zip(hands[:3], (2, 0, 3), strict=True):
-        hand.executed(3 + place, 1, 2 + place, b"OK", b"1.a")
+        hand.executed(3 + place, 1, 2 + place, b"OK", None, b"1.a")
         assert hand.outcome == Committed()
     with pytest.raises(CheckpointsLost):
-        hands[3].executed(3, 1, 2, b"OK", b"1.a")
+        hands[3].executed(3, 1, 2, b"OK", None, b"1.a")
 
 
 def test_a_settlement_must_find_all_that_was_acknowledged() -> None:
     mine = fence()
-    Hand(commit(mine, change("e0", "z"), tokens())).executed(3, 1, 2, b"OK", b"1.a")
+    Hand(commit(mine, change("e0", "z"), tokens())).executed(3, 1, 2, b"OK", None, b"1.a")
     hand = begin(mine).throw(Lost("cut"))
     with pytest.raises(CheckpointsLost):
         settle(hand, "1.a", done("e1"))
@@ -199,12 +199,12 @@ def test_a_refusal_is_not_applied_and_is_named(code: str, at_exec: bool) -> None
 def test_a_refusal_that_passes_is_tried_again(code: str) -> None:
     hand = begin(fence())
     hand.reply(b"OK", Refusal(code, "wait"), *[b"QUEUED"] * (len(hand.commands) - 3), ABORT)
-    assert hand.executed(3, 1, 2, b"OK", b"1.a").outcome == Committed()
+    assert hand.executed(3, 1, 2, b"OK", None, b"1.a").outcome == Committed()
 
 
 def test_commands_that_ran_without_their_multi_are_unknown_and_settled() -> None:
     hand = begin(fence())
-    hand.reply(Refusal("LOADING", "wait"), 3, 1, 2, b"OK", b"1.a", Refusal("ERR", "EXEC without MULTI"))
+    hand.reply(Refusal("LOADING", "wait"), 3, 1, 2, b"OK", None, b"1.a", Refusal("ERR", "EXEC without MULTI"))
     assert settle(hand, "1.a", done("e1")).outcome == Committed()
 
 

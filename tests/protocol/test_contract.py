@@ -91,7 +91,7 @@ def opening(fence: Fence) -> Protocol[Any]:
     return open_run(
         fence,
         new_token,
-        Opening(birth, lambda n: Opened(id=new_id(), at=1, attempt=n, worker="w"), lambda holder: False),
+        Opening(birth, lambda holder: False, lambda n: Opened(id=new_id(), at=1, attempt=n, worker="w")),
     )
 
 
@@ -243,8 +243,8 @@ def test_a_deleted_run_leaves_its_tombstone_alone_even_if_a_worker_commits_late(
     colour.run(opening(owner))
     colour.run(book_waste(zombie, [LedgerEntry(id="w", bill="wasted", slot="s", cost=1)]))
     assert len({key_slot(name.encode()) for name in colour.everything(owner.keys)}) == 1
-    assert isinstance(colour.run(delete_run(owner, 5, lambda holder: False)), Busy)
-    assert colour.run(delete_run(owner, 5, lambda holder: True)) is None
+    assert isinstance(colour.run(delete_run(owner, "5", lambda holder: False)), Busy)
+    assert colour.run(delete_run(owner, "5", lambda holder: True)) is None
     assert colour.everything(owner.keys) == {owner.keys.tomb: b"5"}
     for fence in (owner, zombie):
         with pytest.raises(RunDeleted):

@@ -56,27 +56,27 @@ def test_a_lost_commit_whose_sibling_met_the_heir_still_looks_for_its_own_record
 
 def test_a_commit_of_a_worker_whose_renewal_met_the_heir_sends_nothing_and_gets_the_heirs_result() -> None:
     mine = fence()
-    Hand(renew(mine)).executed(b"OK", b"2.heir")
+    Hand(renew(mine)).executed(b"OK", None, b"2.heir")
     hand = read(begin(mine, same=same), done("theirs"))
     swept(hand.executed([b"their result"], b"2.heir"))
     assert hand.outcome == Superseded(done("theirs"), b"their result")
 
 
 def test_an_answer_that_the_heir_has_rejected_is_no_result() -> None:
-    hand = begin(fence(), same=same).executed(1, 1, 1, b"OK", b"2.heir")
+    hand = begin(fence(), same=same).executed(1, 1, 1, b"OK", None, b"2.heir")
     read(hand, done("theirs"), Rejected(id="r", at=1, slot="s", target="theirs", why="bad"))
     with pytest.raises(LeaseLost):
         swept(hand)
 
 
 def test_the_own_record_comes_before_one_that_the_heir_made_later() -> None:
-    hand = begin(fence(), same=same).executed(1, 1, 1, b"OK", b"2.heir")
+    hand = begin(fence(), same=same).executed(1, 1, 1, b"OK", None, b"2.heir")
     read(hand, done("e1"), Rejected(id="r", at=1, slot="s", target="e1", why="bad"), done("theirs"))
     assert swept(hand).outcome == Committed()
 
 
 def test_a_run_that_is_deleted_while_the_heir_is_looked_at_is_gone_and_the_error_carries_the_result() -> None:
-    hand = begin(fence()).executed(1, 1, 1, b"OK", b"2.heir").reply(0, None, 1)
+    hand = begin(fence()).executed(1, 1, 1, b"OK", None, b"2.heir").reply(0, None, 1)
     with pytest.raises(RunDeleted) as caught:
         swept(hand.reply(1), None)
     assert caught.value.value == "paid"
@@ -90,7 +90,7 @@ def test_an_heirs_log_that_cannot_be_read_leaves_a_doubt_only_where_there_was_on
     if doubt:
         hand.throw(Lost("cut")).reply(2, b"OK", b"2.heir", 0)
     else:
-        hand.executed(1, 1, 1, b"OK", b"2.heir")
+        hand.executed(1, 1, 1, b"OK", None, b"2.heir")
     with pytest.raises(error) as caught:
         for _ in range(len(PAUSES) + 1):  # the last one is the sweep's
             hand.throw(NotSent("refused"))
@@ -100,7 +100,7 @@ def test_an_heirs_log_that_cannot_be_read_leaves_a_doubt_only_where_there_was_on
 def test_a_foreign_head_that_is_not_newer_says_that_the_server_was_rolled_back() -> None:
     for head, said in (("3.older", True), ("4.other", True), ("5.heir", False)):
         mine = fence("4.mine")
-        hand = read(begin(mine).executed(1, 1, 1, b"OK", head.encode()), token=head)
+        hand = read(begin(mine).executed(1, 1, 1, b"OK", None, head.encode()), token=head)
         with pytest.raises(LeaseLost) as caught:
             swept(hand, head.encode())
         assert ("rolled back" in str(caught.value)) is said
@@ -126,7 +126,7 @@ def test_a_commit_that_is_known_not_to_be_applied_is_not_called_unknown() -> Non
     mine = fence()
     hand = begin(mine)
     mine.issue("2.b")
-    hand.executed(1, 1, 1, b"OK", b"2.b")
+    hand.executed(1, 1, 1, b"OK", None, b"2.b")
     with pytest.raises(StoreUnavailable, match="was not applied") as caught:
         for _ in range(len(PAUSES)):
             hand.throw(NotSent("refused"))
@@ -167,7 +167,7 @@ def test_an_acknowledgement_that_comes_after_a_siblings_claim_needs_nothing_more
     hand = begin(mine)
     mine.issue("2.b")
     mine.loaded("2.b", 3, 2, {"e1"})
-    assert hand.executed(3, 1, 2, b"OK", b"1.a").outcome == Committed()
+    assert hand.executed(3, 1, 2, b"OK", None, b"1.a").outcome == Committed()
 
 
 def test_one_that_the_siblings_claim_did_not_find_is_claimed_for_once_more() -> None:
@@ -176,7 +176,7 @@ def test_one_that_the_siblings_claim_did_not_find_is_claimed_for_once_more() -> 
         hand = begin(mine)
         mine.issue("2.b")
         mine.loaded("2.b", 2, 1, set())  # and then the server went back to 1.a, and took the late packet
-        hand.executed(3, 1, 2, b"OK", b"1.a")
+        hand.executed(3, 1, 2, b"OK", None, b"1.a")
         if there:
             assert settle(hand, "1.a", done("e1")).outcome == Committed()
             assert mine.went_back
@@ -197,32 +197,32 @@ def test_what_was_not_applied_does_not_count_for_the_next_lengths(trouble: str) 
     else:
         with pytest.raises(StoreRefused) as caught:
             if trouble == "refused":
-                hand.reply(*[REFUSED["NOPERM"]] * 7)
+                hand.reply(*[REFUSED["NOPERM"]] * 8)
             else:
                 hand.throw(StoreRefused("The server refused the connection."))
         assert (caught.value.value, caught.value.run_id, caught.value.step) == ("paid", "r", "s")
         hand = begin(mine, "e2")
     with pytest.raises(CheckpointsLost, match="3 to 3"):
-        hand.executed(4, 1, 2, b"OK", b"1.a")
+        hand.executed(4, 1, 2, b"OK", None, b"1.a")
 
 
 def test_a_refusal_that_is_quoted_by_exec_and_passes_is_tried_again() -> None:
     hand = begin(fence())
     aborted = Refusal("EXECABORT", "Transaction discarded because of: LOADING Redis is loading the dataset in memory")
-    hand.reply(b"OK", *[b"QUEUED"] * 5, aborted)
-    assert hand.executed(3, 1, 2, b"OK", b"1.a").outcome == Committed()
+    hand.reply(b"OK", *[b"QUEUED"] * 6, aborted)
+    assert hand.executed(3, 1, 2, b"OK", None, b"1.a").outcome == Committed()
 
 
 @pytest.mark.parametrize("head", [b"somebody's", b"\xff\xfe", b"1", b""])
 def test_a_head_that_is_no_token_is_corrupt_wherever_it_is_met(head: bytes) -> None:
     with pytest.raises(CheckpointCorrupt) as caught:
-        begin(fence()).executed(1, 1, 1, b"OK", head)
+        begin(fence()).executed(1, 1, 1, b"OK", None, head)
     assert caught.value.value == "paid"
     with pytest.raises(CheckpointCorrupt):
         begin(fence()).throw(Lost("cut")).reply(1, b"OK", head, 0)
     mine = fence()
     with pytest.raises(CheckpointCorrupt):
-        Hand(renew(mine)).executed(b"OK", head)
+        Hand(renew(mine)).executed(b"OK", None, head)
     assert mine.heir is None
 
 
@@ -247,9 +247,9 @@ def test_a_blocking_step_that_cannot_wait_for_its_loops_settlement_claims_for_it
     one.throw(Lost("cut"))  # an async step's packet is in doubt: its claim is under way
     one.reply(1, b"OK", b"1.a", 0)
     two = cannot_wait(Hand(commit(mine, change("e2"), made, step="two")))
-    two.executed(5, 3, 2, b"OK", b"2.t1")  # the claim has been applied, though nobody here has heard of it
+    two.executed(5, 3, 2, b"OK", None, b"2.t1")  # the claim has been applied, though nobody here has heard of it
     settle(cannot_wait(two), "2.t1", done("e1"), token="3.t2")
-    cannot_wait(two).executed(4, 1, 3, b"OK", b"3.t2")
+    cannot_wait(two).executed(4, 1, 3, b"OK", None, b"3.t2")
     assert two.outcome == Committed() and mine.token == "3.t2"
     one.executed(*[b"OK"] * (len(one.commands) - 2 - LOAD_REPLIES), *a_load("2.t1", done("e1")))
     assert one.outcome == Committed()

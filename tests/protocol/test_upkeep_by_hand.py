@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 import pytest
-from hand import ALIVE, LOOK, META_OF_R, REFUSED, Hand, a_load, fence, gave_back, opening, tokens
+from hand import ALIVE, LOOK, META_OF_R, REFUSED, Hand, a_load, fence, gave_back, meta_of, opening, tokens
 
 from agentcheckpoint.core.models import LedgerEntry
 from agentcheckpoint.errors import CheckpointCorrupt, RunNotFound, StoreRefused, StoreUnavailable
@@ -14,9 +14,10 @@ from agentcheckpoint.store.claim import Busy, Taken, open_run
 from agentcheckpoint.store.effects import Lost, NotSent, Refusal
 from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.keys import RunKeys
+from agentcheckpoint.store.loading import Loaded
 from agentcheckpoint.store.patience import PAUSES, TIMEOUTS
 from agentcheckpoint.store.reading import read_results, snapshot
-from agentcheckpoint.store.upkeep import book_waste, delete_run, renew, sweep
+from agentcheckpoint.store.upkeep import book_waste, delete_run, forget_ledger, renew, sweep
 
 LOADING = Refusal("LOADING", "Redis is loading the dataset in memory")
 WRONGTYPE = Refusal("WRONGTYPE", "Operation against a key holding the wrong kind of value")
@@ -28,7 +29,7 @@ def opened(mine: Fence | None = None) -> Hand:
 
 
 def deleting() -> Hand:
-    return Hand(delete_run(fence(), 7, lambda holder: True))
+    return Hand(delete_run(fence(), "7", lambda holder: True))
 
 
 # -- claims -----------------------------------------------------------------------------------------------------------
@@ -57,7 +58,7 @@ def test_a_claim_that_ran_without_its_multi_is_in_doubt_and_looked_at_again() ->
     alone = [LOADING, *[b"OK"] * (len(hand.commands) - 2), Refusal("ERR", "EXEC without MULTI")]
     hand.reply(*alone)
     assert hand.words == LOOK
-    hand.reply(1, b"OK", b"1.t1", 0).reply(b"OK", ALIVE, 9_000, META_OF_R, b"1.t1")
+    hand.reply(1, b"OK", b"1.t1", 0).reply(b"OK", ALIVE, 9_000, None, META_OF_R, b"1.t1")
     assert ("SET", "ac:{tag}:head", "2.t2") in hand.commands, "it goes on from its own token"
 
 
@@ -77,11 +78,11 @@ def test_a_key_of_a_foreign_type_is_corrupt_wherever_the_claim_meets_it(place: i
             replies[(0, 2, 3)[place]] = WRONGTYPE
             opened().reply(*replies)
         else:
-            opened().reply(1, b"OK", b"1.x", 0).reply(b"OK", None, -2, WRONGTYPE, b"1.x")
+            opened().reply(1, b"OK", b"1.x", 0).reply(b"OK", None, -2, None, WRONGTYPE, b"1.x")
 
 
 def test_an_error_of_a_claims_own_writes_is_corrupt() -> None:
-    hand = opened().reply(1, b"OK", b"1.x", 0).reply(b"OK", None, -2, [b"birth", b"1", b"retryable", b"1"], b"1.x")
+    hand = opened().reply(1, b"OK", b"1.x", 0).reply(b"OK", None, -2, None, meta_of(b"retryable"), b"1.x")
     inside: list[Any] = [b"OK"] * (len(hand.commands) - 9)
     inside[1] = WRONGTYPE
     hand.executed(*inside, *a_load("2.t1"))
@@ -90,13 +91,13 @@ def test_an_error_of_a_claims_own_writes_is_corrupt() -> None:
 
 
 def test_a_lease_that_cannot_be_read_is_somebodys() -> None:
-    hand = opened().reply(1, b"OK", b"1.x", 0).reply(b"OK", b"not JSON", 3_000, META_OF_R, b"1.x")
+    hand = opened().reply(1, b"OK", b"1.x", 0).reply(b"OK", b"not JSON", 3_000, None, META_OF_R, b"1.x")
     assert hand.outcome == Busy(None, 3.0)
 
 
 def test_a_completed_run_that_is_opened_again_stays_completed_until_a_step_runs() -> None:
-    hand = opened().reply(1, b"OK", b"1.x", 0).reply(b"OK", None, -2, [b"birth", b"1", b"completed", b"4"], b"1.x")
-    assert ("HSET", "ac:{tag}:2.t1:meta", "schema", 1, "attempt", 5, "state", "completed") in hand.commands
+    hand = opened().reply(1, b"OK", b"1.x", 0).reply(b"OK", None, -2, None, meta_of(b"completed", b"4"), b"1.x")
+    assert ("HSET", "ac:{tag}:2.t1:meta", "schema", 1, "attempt", 5, "state", "completed", "due", "") in hand.commands
     hand.executed(*[b"OK"] * (len(hand.commands) - 9), *a_load("2.t1"))
     assert isinstance(hand.outcome, Taken)
 
@@ -173,6 +174,35 @@ def test_a_deletion_with_a_lease_that_cannot_be_read_is_busy() -> None:
     assert hand.outcome == Busy(None, 9.0)
 
 
+def test_a_deletion_that_is_decided_reads_the_run_apart_from_its_watch_and_asks_again_if_that_broke() -> None:
+    asked: list[Loaded] = []
+
+    def decide(loaded: Loaded) -> None:
+        asked.append(loaded)
+
+    hand = Hand(delete_run(fence(), "7", lambda holder: True, decide))
+    for _ in range(2):
+        assert hand.commands[1] == ("WATCH", "ac:{tag}:head", "ac:{tag}:waste")
+        hand.reply([b"1.a"], b"OK", b"1.a", None).reply(b"OK", None, -2, b"1")
+        assert hand.words[:2] == ["MULTI", "LRANGE"] and not hand.effect.held, "its EXEC would end the watch"
+        hand.executed(*a_load("1.a"))
+        hand.reply(b"OK", b"QUEUED", b"QUEUED", None)
+    assert len(asked) == 2
+
+
+def test_a_deletion_that_is_decided_takes_no_run_that_moved_for_what_it_read() -> None:
+    hand = Hand(delete_run(fence(), "7", lambda holder: True, lambda loaded: pytest.fail("it has moved")))
+    hand.reply([b"1.a"], b"OK", b"1.a", None).reply(b"OK", None, -2, b"1").executed(*a_load("2.heir"))
+    assert hand.words == ["LRANGE", "WATCH", "GET", "GET"]
+
+
+def test_a_kept_ledger_is_deleted_under_a_watch_and_never_beside_a_head() -> None:
+    assert Hand(forget_ledger(fence())).reply(b"OK", 1, 1).outcome is False
+    hand = Hand(forget_ledger(fence())).reply(b"OK", 0, 1)
+    assert hand.words == ["MULTI", "DEL", "EXEC"] and hand.effect.held
+    assert hand.throw(Lost("cut")).reply(b"OK", 0, 0).outcome is True, "only its reply was lost"
+
+
 @pytest.mark.parametrize("trouble", [LOADING, Lost("cut"), NotSent("refused")], ids=str)
 @pytest.mark.parametrize("what", ["a deletion", "a booking"])
 def test_what_passes_is_tried_again_and_ends_as_an_error_of_the_library(what: str, trouble: Any) -> None:
@@ -215,7 +245,7 @@ def test_a_renewal_takes_a_token_of_its_own_for_no_stranger() -> None:
     mine = fence("1.a")
     hand = Hand(renew(mine))
     mine.issue("2.b")
-    hand.executed(b"OK", b"2.b")
+    hand.executed(b"OK", None, b"2.b")
     assert mine.heir is None
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from agentcheckpoint import flow, steps
+from agentcheckpoint import flow, trying
 from agentcheckpoint.attempt import Attempt
 from agentcheckpoint.core.models import Intent
 from agentcheckpoint.errors import AgentCheckpointError, LeaseLost
@@ -51,12 +51,12 @@ def swallowed_cancellations() -> Iterator[None]:
 @contextmanager
 def failures_of_cancellations() -> Iterator[None]:
     """A step whose function was cancelled is recorded as one that has failed."""
-    note = steps.note_failure
+    note = trying.note_failure
 
     def noted(plan: Any, error: BaseException, ms: int, entries: Any) -> Any:
         return note(plan, error if isinstance(error, Exception) else RuntimeError(repr(error)), ms, entries)
 
-    with patch.object(steps, "note_failure", noted):
+    with patch.object(trying, "note_failure", noted):
         yield
 
 

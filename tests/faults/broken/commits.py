@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
-from agentcheckpoint import attempt, current, steps
+from agentcheckpoint import attempt, current, steps, trying
 from agentcheckpoint.core import ledger
 from agentcheckpoint.core.journal import Journal
 from agentcheckpoint.core.models import Intent, Rejected
@@ -155,16 +155,21 @@ def no_intent() -> Iterator[None]:
 @contextmanager
 def commit_before_the_call() -> Iterator[None]:
     """A step is noted as done, and then done."""
-    execute = steps._execute
+    try_once, keep = steps.try_once, steps.keep
 
     def hasty(plan: Any) -> Any:
         if plan.kind != "step":
-            return (yield from execute(plan))
-        yield from steps.keep_result(plan, plan.call.inputs, b"null", 0, (), None)
-        outcome = yield Invoke(partial(current.call_inside, plan.attempt, steps.Scope(plan.slot), plan.function))
-        return outcome if isinstance(outcome, Raised) else outcome.value
+            return (yield from try_once(plan))
+        yield from trying.keep_result(plan, plan.call.inputs, b"null", 0, (), None)
+        outcome = yield Invoke(partial(current.call_inside, plan.attempt, plan.inside(), plan.function))
+        return trying.Tried(outcome, 0, ())
 
-    with mock.patch.object(steps, "_execute", hasty):
+    def kept(plan: Any, tried: Any) -> Any:
+        if plan.kind != "step":
+            return (yield from keep(plan, tried))
+        return tried.outcome if isinstance(tried.outcome, Raised) else tried.outcome.value
+
+    with mock.patch.object(steps, "try_once", hasty), mock.patch.object(steps, "keep", kept):
         yield
 
 

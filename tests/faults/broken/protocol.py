@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -20,12 +20,14 @@ from agentcheckpoint.store.wire import Wire
 from ..variants import Variant
 
 
-def _with(target: str, replacement: Any) -> Callable[[], AbstractContextManager[None]]:
-    """While it is entered, something else stands at that place of the package."""
+def _with(targets: str, replacement: Any) -> Callable[[], AbstractContextManager[None]]:
+    """While it is entered, something else stands at that place of the package, or at those."""
 
     @contextmanager
     def broken() -> Iterator[None]:
-        with patch(f"agentcheckpoint.{target}", replacement):
+        with ExitStack() as stack:
+            for target in targets.split():
+                stack.enter_context(patch(f"agentcheckpoint.{target}", replacement))
             yield
 
     return broken
@@ -94,8 +96,10 @@ def _blind(protocol: Any, *names: str) -> Any:
     """It watches nothing that is called so."""
 
     def rewrite(command: Command) -> Command:
-        watching = command[0] == "WATCH" and str(command[1]).rpartition(":")[2] in names
-        return ("EXISTS", command[1]) if watching else command
+        if command[0] != "WATCH":
+            return command
+        kept = [key for key in command[1:] if str(key).rpartition(":")[2] not in names]
+        return ("WATCH", *kept) if kept else ("EXISTS", command[1])
 
     return _rewriting(protocol, rewrite)
 
@@ -171,7 +175,7 @@ VARIANTS = (
     _rollback("an-error-inside-exec-is-committed", "rule 1", "store.commit.judge", _taking("torn")),
     _model("a-rejected-record-is-handed-out", "rule 1", "store.commit._same_step", _rejected_too),
     _model("a-load-counts-under-any-head", "rule 2", "store.reading._under", _under_any_head),
-    _rollback("a-token-is-a-number", "rule 3", "attempt.new_token", "{}.0".format),
+    _rollback("a-token-is-a-number", "rule 3", "attempt.new_token taking.new_token", "{}.0".format),
     _model("an-unanswered-commit-is-sent-again", "rule 4", "store.wire.Wire.exchange", _sent_again(":log")),
     _model("an-unanswered-commit-counts-as-not-applied", "rule 4", "store.commit._settle", _assumed_lost),
     _model("an-unanswered-commit-is-settled-by-looking", "rule 4", "store.commit._settle", _settled_by_looking),

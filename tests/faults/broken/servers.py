@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from agentcheckpoint import attempt
+from agentcheckpoint import attempt, taking
 from agentcheckpoint.errors import StoreRefused
 from agentcheckpoint.store import commit
 from agentcheckpoint.store.effects import NotSent
@@ -63,7 +63,7 @@ def _take_for_committed(send: Any) -> Any:
             return (yield from send(job, sent, patience))
         except StoreRefused:
             job.fence.send(result=job.change.result is not None)  # the refusal has withdrawn it
-            return "committed", (sent.log_least, b"OK", sent.results_least)
+            return "committed", (sent.log_least, b"OK", sent.results_least, None, b"")
 
     return sending
 
@@ -83,17 +83,23 @@ def _lengths_unseen() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _numbers_alone() -> Iterator[None]:
+    """The next epoch can be told beforehand: by a worker that a failover has made forget the last one, too."""
+
+    def number(real: Any) -> Any:
+        return lambda epoch: f"{epoch}.0"
+
+    with _instead(attempt, "new_token", number)(), _instead(taking, "new_token", number)():
+        yield
+
+
 VARIANTS = (
     Variant("commit-sent-again-unanswered", "rule 4", ENGINE, _instead(commit, "_send", _send_again)),
     Variant("settled-without-a-look", "rule 4", ENGINE, _instead(commit, "_settle", _settle_blindly)),
     Variant("refusal-taken-for-committed", "rule 15", ENGINE, _instead(commit, "_send", _take_for_committed)),
     Variant("lengths-not-compared", "rule 10", ENGINE, _lengths_unseen),
-    Variant(
-        "token-without-a-nonce",
-        "rule 3",
-        ENGINE,
-        _instead(attempt, "new_token", lambda real: lambda epoch: f"{epoch}.0"),
-    ),
+    Variant("token-without-a-nonce", "rule 3", ENGINE, _numbers_alone),
     Variant(
         "rollback-unsaid",
         "rule 3",
