@@ -71,6 +71,14 @@ if TYPE_CHECKING:
     from agentcheckpoint.errors import WaitNotFound as WaitNotFound
     from agentcheckpoint.errors import WaitTimeout as WaitTimeout
     from agentcheckpoint.identity import idempotency_key as idempotency_key
+    from agentcheckpoint.jobs.ending import cancel as cancel
+    from agentcheckpoint.jobs.ending import retry as retry
+    from agentcheckpoint.jobs.sweeping import Swept as Swept
+    from agentcheckpoint.jobs.sweeping import sweep as sweep
+    from agentcheckpoint.jobs.work import Worked as Worked
+    from agentcheckpoint.jobs.work import work_on as work_on
+    from agentcheckpoint.jobs.work import work_on_async as work_on_async
+    from agentcheckpoint.jobs.worker import Worker as Worker
     from agentcheckpoint.openai.calls import name as name
     from agentcheckpoint.openai.calls import reject as reject
     from agentcheckpoint.openai.client import wrap as wrap
@@ -78,8 +86,8 @@ if TYPE_CHECKING:
     from agentcheckpoint.options import Step as Step
     from agentcheckpoint.retention import Pruned as Pruned
     from agentcheckpoint.retention import prune as prune
-    from agentcheckpoint.retry.conditions import stop_after_cost as stop_after_cost
-    from agentcheckpoint.retry.conditions import stop_if_no_progress as stop_if_no_progress
+    from agentcheckpoint.retries.conditions import stop_after_cost as stop_after_cost
+    from agentcheckpoint.retries.conditions import stop_if_no_progress as stop_if_no_progress
     from agentcheckpoint.runs import Run as Run
     from agentcheckpoint.runs import run as run
     from agentcheckpoint.series import Attempts as Attempts
@@ -95,9 +103,9 @@ if TYPE_CHECKING:
 
 _HOME = {
     "aio": ("AsyncRun",),
+    "series": ("Attempts", "attempts"),
     "answering": ("Answered", "Question", "answer", "waiting"),
     "approving": ("Approval",),
-    "series": ("Attempts", "attempts"),
     "core.budget": ("Budget", "Exceeded"),
     "core.ledger": ("CostReport",),
     "core.models": ("LedgerEntry", "Usage"),
@@ -145,9 +153,13 @@ _HOME = {
         "WaitTimeout",
     ),
     "identity": ("idempotency_key",),
+    "jobs.ending": ("cancel", "retry"),
+    "jobs.sweeping": ("Swept", "sweep"),
+    "jobs.work": ("Worked", "work_on", "work_on_async"),
+    "jobs.worker": ("Worker",),
     "openai.calls": ("name", "reject"),
     "openai.client": ("wrap",),
-    "retry.conditions": ("stop_after_cost", "stop_if_no_progress"),
+    "retries.conditions": ("stop_after_cost", "stop_if_no_progress"),
     "retention": ("Pruned", "prune"),
     "runs": ("Run", "run"),
     "options": ("Happened", "Step"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentcheckpoint.core.progress import Progress, spent_at_most
 from agentcheckpoint.flow import Course, Flow, Perform, Raised, Returned
-from agentcheckpoint.retry.policy import Again, Decision, Over, Policy, Trial
+from agentcheckpoint.retries.policy import Again, Decision, Over, Policy, Trial
 from agentcheckpoint.store.effects import Pause, Protocol
 from agentcheckpoint.trying import Tried, keep, note_failure, rejected, try_once
 

@@ -25,7 +25,7 @@ from agentcheckpoint.series import answer, answer_async
 from agentcheckpoint.store.connect import Connectable, connect, switched_off
 
 if TYPE_CHECKING:
-    from agentcheckpoint.retry.policy import Retry
+    from agentcheckpoint.retries.policy import Retry
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -99,7 +99,7 @@ class Agent(Generic[P, R]):
                 f"agent {self.name!r}: AGENTCHECKPOINT=off, and a run that is not stored cannot be handed on."
             )
         data = encode_arguments(self._fn, args, kwargs)
-        return submit_call(self._call(id, args, kwargs, data), connect(self._store))
+        return submit_call(self._call(id, *decode_arguments(self._fn, data), data), connect(self._store))
 
     def resume(self, id: str, /) -> R:
         """Goes on with a run of this agent, with the arguments that are stored for it.
@@ -140,6 +140,7 @@ class Agent(Generic[P, R]):
         store: Connectable = None,
         namespace: str | None = None,
         wait: float | None = None,
+        lease: float | None = None,
         on_existing: OnExisting | None = None,
         budget: Budget | Sequence[Budget] | None = None,
         tags: Iterable[str] | None = None,
@@ -150,7 +151,7 @@ class Agent(Generic[P, R]):
         """The same agent, whose runs are kept elsewhere or opened otherwise; what is not given stays as it was.
 
         Args:
-            store, namespace, on_existing, budget, tags, metadata, conversation: as in ``ac.run``.
+            store, namespace, lease, on_existing, budget, tags, metadata, conversation: as in ``ac.run``.
             retry: as in ``ac.agent``.
             wait: seconds to wait for another worker that is at the run, before ``RunBusy``. If it completes the run
                 meanwhile, its output is returned.
@@ -158,6 +159,7 @@ class Agent(Generic[P, R]):
         given: dict[str, Any] = {
             "namespace": namespace,
             "wait": wait,
+            "lease": lease,
             "on_existing": on_existing,
             "budgets": None if budget is None else all_budgets(budget),
             "tags": None if tags is None else check_tags(tags),
@@ -186,6 +188,7 @@ class Agent(Generic[P, R]):
         inspect.signature(self._fn).bind(*args, **kwargs)  # a call that cannot be made leaves no run behind
         try:
             data = encode_arguments(self._fn, args, kwargs)
+            args, kwargs = decode_arguments(self._fn, data)  # as another process gets them: 1 for a float is 1.0
         except (ResultNotStorable, RunMisuse):  # such a run can be resumed by its caller alone
             data = None
         call = self._call(run_id, args, kwargs, data)
@@ -202,5 +205,11 @@ class Agent(Generic[P, R]):
             returns=returns,
             type=result_type(returns),
             store=self._store,
-            options=replace(self._options, agent=self.name, inputs=function_inputs(self._fn, args, kwargs), input=data),
+            options=replace(
+                self._options,
+                agent=self.name,
+                inputs=function_inputs(self._fn, args, kwargs),
+                input=data,
+                unless_completed=True,
+            ),
         )

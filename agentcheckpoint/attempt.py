@@ -36,7 +36,7 @@ from agentcheckpoint.store.store import Store
 from agentcheckpoint.store.upkeep import book_waste
 
 if TYPE_CHECKING:
-    from agentcheckpoint.retry.policy import Decision, Trial
+    from agentcheckpoint.retries.policy import Decision, Trial
 
 after_commit: list[Callable[[Attempt, Change], None]] = []
 """Called after each commit that was applied: crash points of tests and of the demo hang here."""
@@ -126,7 +126,7 @@ class Attempt:
 
     def check_stop(self) -> None:
         """Raises ``Interrupted`` if the attempt is to end: nothing more is paid in it."""
-        if not self.open or self.leaving:
+        if self.leaving:
             return
         if self.fence.cancelled:
             raise explain.cancelled_inside(self.run_id, self.fence.cancelled)

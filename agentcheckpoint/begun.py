@@ -48,7 +48,6 @@ class Begun:
                 run_id=attempt.run_id,
                 step=step.name,
             )
-        refuse_approval(step, "run.begin calls nothing: ask with run.wait_for")
         if step.retry is not None:
             raise RunMisuse(
                 f"run {attempt.run_id!r}, step {step.name!r}: the body of a `with` cannot be run again, so run.begin "
@@ -56,6 +55,7 @@ class Begun:
                 run_id=attempt.run_id,
                 step=step.name,
             )
+        refuse_approval(step, "run.begin calls nothing: ask with run.wait_for")
         with placed(attempt.run_id, step.name):
             self._type = result_type(step.returns if returns is UNANNOTATED else returns)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agentcheckpoint.attempt import Attempt
@@ -37,6 +37,10 @@ class AgentCall:
     type: ResultType[Any]
     store: Connectable
     options: RunOptions
+
+    def whatever_stands(self) -> AgentCall:
+        """The same call, which opens a completed run too."""
+        return replace(self, options=replace(self.options, unless_completed=False))
 
     def output(self, data: bytes) -> Any:
         """The recorded output, in type."""

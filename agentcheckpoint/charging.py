@@ -34,8 +34,8 @@ def plan_charge(attempt: Attempt, step: str | Step, usd: Dollars) -> tuple[Plan,
             run_id=attempt.run_id,
             step=named.name,
         )
-    refuse_approval(named, "run.charge calls nothing: ask with run.wait_for")
     refuse_options(attempt, named, "run.charge calls no function")
+    refuse_approval(named, "run.charge calls nothing: ask with run.wait_for")
     return plan_step(attempt, named, "step", charge, (nano,), {}), nano
 
 

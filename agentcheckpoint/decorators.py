@@ -16,7 +16,7 @@ from agentcheckpoint.recipe import Recipe, mark_async
 from agentcheckpoint.tools import Tool
 
 if TYPE_CHECKING:
-    from agentcheckpoint.retry.policy import Retry
+    from agentcheckpoint.retries.policy import Retry
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,12 +56,12 @@ def step(
     accept: Callable[[Any], bool] | None = None,
     cost: Dollars | Callable[[Any], Dollars] | None = None,
     max_cost: Dollars | None = None,
-    approve: Approve = False,
     retry: Retry | None = None,
     effect: Effect | None = None,
     in_doubt: InDoubt | None = None,
     verify: Callable[..., Any] | None = None,
     timeout: float | None = None,
+    approve: Approve = False,
 ) -> StepDecorator: ...
 def step(fn: Any = None, /, **options: Any) -> Any:
     """Makes each call of a function, async or not, a step of the current run. Works on methods too.
@@ -71,7 +71,7 @@ def step(fn: Any = None, /, **options: Any) -> Any:
     Args:
         name: the step's name; the function's by default.
         key: called with the function's arguments, defaults filled in; returns what tells this call apart.
-        returns, ignore, on_mismatch, accept, cost, max_cost, approve, retry, effect, in_doubt, verify, timeout: as in
+        returns, ignore, on_mismatch, accept, cost, max_cost, retry, effect, in_doubt, verify, timeout, approve: as in
             ``ac.Step``.
 
     Raises:
@@ -106,19 +106,19 @@ def tool(
     accept: Callable[[Any], bool] | None = None,
     cost: Dollars | Callable[[Any], Dollars] | None = None,
     max_cost: Dollars | None = None,
-    approve: Approve = False,
     retry: Retry | None = None,
     effect: Effect | None = None,
     in_doubt: InDoubt | None = None,
     verify: Callable[..., Any] | None = None,
     timeout: float | None = None,
+    approve: Approve = False,
 ) -> ToolDecorator: ...
 def tool(fn: Any = None, /, **options: Any) -> Any:
     """Makes a function a tool for a model: a step, with the schema to announce it by and a ``call`` to run it by.
 
     Args:
-        name, key, returns, ignore, on_mismatch, accept, cost, max_cost, approve, retry, effect, in_doubt, verify,
-            timeout: as in ``ac.step``; the name also has to please models: 1 to 64 of ``a-z A-Z 0-9 _ -``.
+        name, key, returns, ignore, on_mismatch, accept, cost, max_cost, retry, effect, in_doubt, verify, timeout,
+            approve: as in ``ac.step``; the name also has to please models: 1 to 64 of ``a-z A-Z 0-9 _ -``.
 
     Raises:
         RunMisuse: as ``ac.step``; or a model could not give its arguments.

@@ -80,6 +80,7 @@ def intend(site: Site, entries: tuple[LedgerEntry, ...]) -> Course[None]:
     try:
         yield Perform(attempt.commit(Change(intent), site.call))
         attempt.fence.check()
+        attempt.check_stop()
         attempt.check_time()
         current.check_scope(attempt, site.scope)
     except GeneratorExit:

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from agentcheckpoint import current
 from agentcheckpoint.attempt import Attempt, new_id
 from agentcheckpoint.core.ledger import answer_money, money
-from agentcheckpoint.core.lifecycle import due_after, state_after
+from agentcheckpoint.core.lifecycle import LOOK_MS, due_after, state_after
 from agentcheckpoint.core.models import Closed, Payload, RunState
 from agentcheckpoint.core.progress import NOT_OPENED, Progress, leave, spent_at_most
 from agentcheckpoint.errors import CommitUnknown, RunDeleted, RunMisuse, UnmetStepsWarning
@@ -52,9 +52,10 @@ def open_attempt(attempt: Attempt, wait: float) -> Flow[None]:
 
 
 def _list(attempt: Attempt) -> Protocol[None]:
-    """Notes the run for who looks for work: if this worker dies, its lease will have run out by then."""
+    """Notes the run for who looks for work: this worker may die."""
     now = attempt.now_ms()
-    attempt.is_listed = yield from list_run(attempt.namespace, attempt.run_id, now, now + attempt.fence.ttl_ms)
+    look = now + min(attempt.fence.ttl_ms, LOOK_MS)
+    attempt.is_listed = yield from list_run(attempt.namespace, attempt.run_id, now, look)
 
 
 def _withdraw(attempt: Attempt) -> None:
@@ -143,8 +144,10 @@ def _end_streams(attempt: Attempt) -> Course[BaseException | None]:
 
 
 def _close(attempt: Attempt, error: BaseException | None, data: bytes | None) -> Course[None]:
-    yield Perform(until_begun(attempt))
     entry_id, (state, due) = new_id(), _end_of(attempt, error)
+    if state == "waiting":
+        yield Perform(until_begun(attempt))
+        due = due_after(error, state, attempt.now_ms(), attempt.journal.waits)  # one that was just begun counts too
     stored = None if data is None or error is not None else attempt.chain.encode(data, attempt.where("", entry_id))
     report = attempt.cost()
     closed = Closed(

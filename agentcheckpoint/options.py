@@ -18,7 +18,7 @@ from agentcheckpoint.errors import RunMisuse
 if TYPE_CHECKING:
     from agentcheckpoint.core.models import Inputs, Usage
     from agentcheckpoint.core.pricing import Price
-    from agentcheckpoint.retry.policy import Retry
+    from agentcheckpoint.retries.policy import Retry
 
 OnMismatch: TypeAlias = Literal["error", "rerun", "reuse"]
 """What to do when a recorded step is called with other inputs: raise, run it again (and pay), or take the record."""
@@ -68,9 +68,6 @@ class Step:
             then paid for: its intent is stored before it is made.
         max_cost: what a call costs at most, in dollars: its bound under a budget.
         max_tokens: the same in tokens.
-        approve: before it is called the first time, a person is asked: ``True``, a text for him, or what makes one
-            from the step's arguments. Until somebody answers, the run waits; if he says no, the step raises
-            ``NotApproved``.
         retry: when and how long a failed try is followed by another: any policy of tenacity's, such as
             ``Retrying(stop=stop_after_attempt(5), wait=wait_random_exponential(max=60))``. Another process goes on
             with it where this one ends.
@@ -80,11 +77,13 @@ class Step:
         verify: or found out: called with the step's arguments, it returns ``ac.Happened(result)``, or ``None`` if it
             has not happened; the step is then called again.
         timeout: seconds that one call of it may take; then it raises ``StepTimeout``.
+        approve: before it is called the first time, a person is asked: ``True``, a text for him, or what makes one
+            from the step's arguments. Until somebody answers, the run waits; if he says no, the step raises
+            ``NotApproved``.
 
     Raises:
         InvalidName: the name or key cannot be used.
-        RunMisuse: there is no such policy, effect or limit, or ``accept``, ``usage``, ``cost`` or
-            ``approve`` is async.
+        RunMisuse: there is no such policy, effect or limit, or ``accept``, ``usage``, ``cost`` or ``approve`` is async.
         TypeError, ValueError: an amount is a float, or none.
     """
 
@@ -101,12 +100,12 @@ class Step:
     cost: Dollars | Callable[[Any], Dollars] | None = None
     max_cost: Dollars | None = None
     max_tokens: int | None = None
-    approve: Approve = False
     retry: Retry | None = None
     effect: Effect | None = None
     in_doubt: InDoubt | None = None
     verify: Callable[..., Any] | None = None
     timeout: float | None = None
+    approve: Approve = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", ids.check_name(self.name))  # in normal form: two spellings are one step
@@ -120,7 +119,7 @@ class Step:
                 "async."
             )
         if self.retry is not None:
-            from agentcheckpoint.retry.policy import Policy  # tenacity is loaded where somebody uses it
+            from agentcheckpoint.retries.policy import Policy  # tenacity is loaded where somebody uses it
 
             Policy(self.retry)
         for what, amount in (("cost", self.cost), ("max_cost", self.max_cost)):
@@ -164,6 +163,8 @@ class RunOptions:
     """The decorated agent that is called, and its call: the fingerprint, and the arguments as they are stored."""
     inputs: Inputs | None = None
     input: bytes | None = None
+    unless_completed: bool = False
+    """A run that is completed is not opened: its output is read instead."""
 
     def __post_init__(self) -> None:
         ids.check_namespace(self.namespace)
@@ -180,7 +181,7 @@ class RunOptions:
         if self.conversation is not None:
             ids.check_conversation(self.conversation)
         if self.retry is not None:
-            from agentcheckpoint.retry.policy import Policy  # tenacity is loaded where somebody uses it
+            from agentcheckpoint.retries.policy import Policy  # tenacity is loaded where somebody uses it
 
             Policy(self.retry)
 
@@ -230,6 +231,14 @@ def check_seconds(option: str, value: object, least: float, most: float) -> None
     raise RunMisuse(f"{option}={value!r}: it is a number, {allowed} seconds.")
 
 
+def check_blocking(step: Step, what: str) -> None:
+    """Raises ``RunMisuse`` if a blocking call of this step would have to await something of its policy."""
+    if step.retry is not None:
+        from agentcheckpoint.retries.policy import Policy, check_colour
+
+        check_colour(Policy(step.retry), what)
+
+
 OFF = "AGENTCHECKPOINT=off, and nobody can be asked by a run that is not stored"
 """Why an approval cannot be had where the library is switched off."""
 
@@ -238,14 +247,6 @@ def refuse_approval(step: Step, why: str) -> None:
     """Raises ``RunMisuse`` if the step is to be approved, where nobody can be asked."""
     if step.approve:
         raise RunMisuse(f"step {step.name!r} has approve=: {why}. It was not called.", step=step.name)
-
-
-def check_blocking(step: Step, what: str) -> None:
-    """Raises ``RunMisuse`` if a blocking call of this step would have to await something of its policy."""
-    if step.retry is not None:
-        from agentcheckpoint.retry.policy import Policy, check_colour
-
-        check_colour(Policy(step.retry), what)
 
 
 def as_step(step: str | Step) -> Step:

@@ -117,6 +117,10 @@ def intend(site: Site, entry: LedgerEntry, ask: Ask, known: Sequence[LedgerEntry
     """Stores that an attempt is about to be paid for, with what became of those before it.
 
     Room that was kept for too long meanwhile may have been given to others, who found no intent: it is asked for again.
+
+    Raises:
+        Interrupted: the attempt is to end. Nothing was paid.
+        BudgetExceeded: its room was gone.
     """
     attempt = site.attempt
     yield from once.intend(site, (*known, entry))
@@ -124,18 +128,21 @@ def intend(site: Site, entry: LedgerEntry, ask: Ask, known: Sequence[LedgerEntry
         refused = yield from reserve(attempt, site.call, entry, ask)
         if refused is not None:
             error = budget_exceeded(refused)
-            unsent = entry.model_copy(update={"bill": "not_billed", "price": "never sent: its room was gone"})
             failed = Failed(
                 id=new_id(),
                 at=attempt.now_ms(),
                 slot=site.slot,
                 kind=site.kind,
                 error=failure(error),
-                entries=(unsent,),
+                entries=(_unsent(entry, "its room was gone"),),
             )
             yield Perform(attempt.commit(Change(failed), site.call))
             attempt.journal.failed(failed)
             raise error
+
+
+def _unsent(entry: LedgerEntry, why: str) -> LedgerEntry:
+    return entry.model_copy(update={"bill": "not_billed", "price": f"never sent: {why}"})
 
 
 def buy(plan: Plan) -> Course[LedgerEntry | None]:

@@ -18,21 +18,12 @@ from agentcheckpoint.core.models import StepKind
 from agentcheckpoint.core.roundtrip import name_of
 from agentcheckpoint.errors import NoActiveRunWarning, RunMisuse
 from agentcheckpoint.flow import run_flow, run_flow_async
-from agentcheckpoint.options import (
-    OFF,
-    Approve,
-    Effect,
-    InDoubt,
-    OnMismatch,
-    Step,
-    check_blocking,
-    refuse_approval,
-)
+from agentcheckpoint.options import OFF, Approve, Effect, InDoubt, OnMismatch, Step, check_blocking, refuse_approval
 from agentcheckpoint.steps import plan_step, step_flow
 from agentcheckpoint.store.connect import switched_off
 
 if TYPE_CHECKING:
-    from agentcheckpoint.retry.policy import Retry
+    from agentcheckpoint.retries.policy import Retry
 
 _MARK: object = vars(asyncio.coroutines).get("_is_coroutine")
 """By this Python 3.11 knows a plain function that returns coroutines; later ones have a public way."""
@@ -46,7 +37,7 @@ class Recipe:
         kind: what sort of step.
         name: the step's; ``None``: the function's.
         key: makes the key of a call from the function's arguments.
-        returns, ignore, on_mismatch, accept, cost, max_cost, approve, retry, effect, in_doubt, verify, timeout: the
+        returns, ignore, on_mismatch, accept, cost, max_cost, retry, effect, in_doubt, verify, timeout, approve: the
             step's options.
 
     Raises:
@@ -67,12 +58,12 @@ class Recipe:
         accept: Callable[[Any], bool] | None = None,
         cost: Dollars | Callable[[Any], Dollars] | None = None,
         max_cost: Dollars | None = None,
-        approve: Approve = False,
         retry: Retry | None = None,
         effect: Effect | None = None,
         in_doubt: InDoubt | None = None,
         verify: Callable[..., Any] | None = None,
         timeout: float | None = None,
+        approve: Approve = False,
     ) -> None:
         check_function(fn, returns)
         self.fn = fn
@@ -88,12 +79,12 @@ class Recipe:
             accept=accept,
             cost=cost,
             max_cost=max_cost,
-            approve=approve,
             retry=retry,
             effect=effect,
             in_doubt=in_doubt,
             verify=verify,
             timeout=timeout,
+            approve=approve,
         )
         self.is_async = is_async(fn)
         if not self.is_async:

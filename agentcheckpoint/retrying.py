@@ -7,7 +7,7 @@ from agentcheckpoint.core.progress import Progress, spent_at_most
 from agentcheckpoint.core.tries import rest_of
 from agentcheckpoint.errors import RunNotFound
 from agentcheckpoint.flow import Course, Raised
-from agentcheckpoint.retry.policy import Decision, Over, Policy, Trial
+from agentcheckpoint.retries.policy import Decision, Over, Policy, Trial
 from agentcheckpoint.store.effects import Protocol
 from agentcheckpoint.store.reading import snapshot
 

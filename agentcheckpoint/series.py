@@ -16,11 +16,12 @@ from agentcheckpoint.core import ids
 from agentcheckpoint.errors import RunBusy, RunMisuse
 from agentcheckpoint.flow import run_flow, run_flow_async
 from agentcheckpoint.options import RunKeywords, RunOptions, run_options
-from agentcheckpoint.retry.policy import Again, Retry
+from agentcheckpoint.retries.policy import Again, Retry
 from agentcheckpoint.retrying import before_sleep_flow, fallback_flow, has_fallback, read_rest
 from agentcheckpoint.runs import Opener, Run
 from agentcheckpoint.store.connect import Connectable, connect, switched_off
 from agentcheckpoint.store.store import Store
+from agentcheckpoint.taking import AlreadyCompleted
 
 if TYPE_CHECKING:
     from agentcheckpoint.aio import AsyncRun
@@ -177,6 +178,9 @@ def answer(call: AgentCall, *, once: bool = False) -> Any:
         with ExitStack() as stack:
             try:
                 run = stack.enter_context(one)
+            except AlreadyCompleted:  # by somebody who was faster: his output answers the call, if it can
+                series.options = (call := call.whatever_stands()).options
+                continue
             except RunBusy:
                 if time.monotonic() >= deadline:
                     raise
@@ -204,6 +208,9 @@ async def answer_async(call: AgentCall, *, once: bool = False) -> Any:
         async with AsyncExitStack() as stack:
             try:
                 run = await stack.enter_async_context(one)
+            except AlreadyCompleted:  # by somebody who was faster: his output answers the call, if it can
+                series.options = (call := call.whatever_stands()).options
+                continue
             except RunBusy:
                 if time.monotonic() >= deadline:
                     raise

@@ -113,7 +113,7 @@ def step_flow(plan: Plan) -> Flow[Any]:
         return (yield from replay(plan, done, plan.type.decode))
     try:
         if plan.step.approve:
-            yield from _approved(plan)
+            yield from approved(plan)
         plan.attempt.journal.executes(plan.call)
         if plan.step.retry is None:
             return (yield from keep(plan, (yield from try_once(plan))))
@@ -122,6 +122,13 @@ def step_flow(plan: Plan) -> Flow[Any]:
         return (yield from try_again(plan))
     finally:
         plan.attempt.journal.end(plan.call)
+
+
+def approved(plan: Plan) -> Course[None]:
+    """Returns once somebody has approved of the call. Raises ``NotApproved``, ``Suspended``."""
+    from agentcheckpoint.approving import ask_first  # it stands on the waits, which are steps
+
+    yield from ask_first(plan)
 
 
 def decide(site: Site) -> Course[Done | None]:
@@ -160,10 +167,3 @@ def replay(site: Site, done: Done, decode: Callable[[bytes], T]) -> Course[T]:
     finally:
         site.attempt.journal.end(site.call)
     return value
-
-
-def _approved(plan: Plan) -> Course[None]:
-    """Returns once somebody has approved of the call. Raises ``NotApproved``, ``Suspended``."""
-    from agentcheckpoint.approving import ask_first  # it stands on the waits, which are steps
-
-    yield from ask_first(plan)

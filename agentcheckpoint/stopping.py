@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from agentcheckpoint import current
 
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 _lock = threading.Lock()
 _watching = False
 
@@ -51,6 +54,26 @@ def unwatch_sigterm() -> None:
         if signal.getsignal(signal.SIGTERM) is _on_sigterm:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         _watching = False
+
+
+@contextmanager
+def signals_to(stop: Callable[[str], object]) -> Iterator[None]:
+    """Inside, SIGTERM and SIGINT call ``stop`` with their name; a second one kills. In the main thread alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        for each in _ENDING:
+            signal.signal(each, signal.SIG_DFL)
+        stop(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, on_signal) for number in _ENDING}
+    try:
+        yield
+    finally:
+        for number, function in before.items():
+            signal.signal(number, function)
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:

@@ -9,19 +9,23 @@ from agentcheckpoint.core import ledger
 from agentcheckpoint.core.codec import Where
 from agentcheckpoint.core.journal import Journal
 from agentcheckpoint.core.lifecycle import about, since_restart
-from agentcheckpoint.core.models import Birth, Closed, Done, Opened, Payload
+from agentcheckpoint.core.models import Birth, Closed, Done, Logged, Opened, Payload, Revived, RunState
 from agentcheckpoint.core.tries import run_series
 from agentcheckpoint.current import released_here
 from agentcheckpoint.errors import AgentCheckpointWarning, RunCancelled
 from agentcheckpoint.explain import busy_error, warn, wrong_totals
 from agentcheckpoint.results import Results
-from agentcheckpoint.store.claim import Cancelled, Opening, Taken, open_run
+from agentcheckpoint.store.claim import Cancelled, Completed, Opening, Taken, give_back, open_run
 from agentcheckpoint.store.commit import Change
 from agentcheckpoint.store.effects import Pause, Protocol
 from agentcheckpoint.store.holder import Holder, this_process
 from agentcheckpoint.store.loading import Loaded
 from agentcheckpoint.store.making import create_run
 from agentcheckpoint.store.upkeep import set_totals, sweep
+
+
+class AlreadyCompleted(Exception):
+    """The run is completed, and was to be opened only if it is not."""
 
 
 def take_run(attempt: Attempt, wait: float, *, counted: bool = True) -> Protocol[None]:
@@ -34,7 +38,9 @@ def take_run(attempt: Attempt, wait: float, *, counted: bool = True) -> Protocol
 
     Raises:
         RunBusy: that worker is still at it.
+        Interrupted: this process is to stop while it waits.
         RunCancelled: somebody has asked for the run's end.
+        AlreadyCompleted: it is not to be opened then.
         Exception: what ``store.claim.open_run`` raises.
     """
     holder = this_process(attempt.instance)
@@ -44,10 +50,13 @@ def take_run(attempt: Attempt, wait: float, *, counted: bool = True) -> Protocol
     while not isinstance(outcome := (yield from open_run(attempt.fence, new_token, opening)), Taken):
         if isinstance(outcome, Cancelled):
             raise cancelled_error(attempt.run_id, outcome.why)
+        if isinstance(outcome, Completed):
+            raise AlreadyCompleted
         left = deadline - time.monotonic()
         if left <= 0:
             raise busy_error(attempt.run_id, outcome.holder, outcome.ttl)
         yield Pause(min(0.2, left), idle=True)
+        attempt.check_stop()
     _take_over(attempt, outcome.loaded)
     yield from _mend_totals(attempt, outcome.loaded)
 
@@ -60,10 +69,24 @@ def make_run(attempt: Attempt) -> Protocol[bool]:
 
 def end_attempt(attempt: Attempt, closed: Closed, output: bytes | None = None) -> Protocol[None]:
     """Notes how the attempt ended, stores the output, and gives the lease back."""
+    yield from _leave(attempt, closed, closed.state, closed.due, output)
+
+
+def revive(attempt: Attempt, revived: Revived) -> Protocol[None]:
+    """Lets a run that was taken to be changed from outside go on from now on, and gives the lease back."""
+    yield from _leave(attempt, revived, "retryable", revived.at, None)
+
+
+def leave_as_it_is(attempt: Attempt) -> Protocol[None]:
+    """Gives the lease back of a run that was taken to be changed from outside, and is not to be."""
+    yield from give_back(attempt.fence, attempt.fence.token)
+
+
+def _leave(attempt: Attempt, entry: Logged, state: RunState, due: int | None, output: bytes | None) -> Protocol[None]:
     with attempt.lease_lock:
         attempt.open = False
-    fields = {"state": closed.state, "due": "" if closed.due is None else str(closed.due)}
-    yield from attempt.store_change(Change(closed, output, fields=fields, release=True))
+    fields = {"state": state, "due": "" if due is None else str(due)}
+    yield from attempt.store_change(Change(entry, output, fields=fields, release=True))
     if attempt.fence.doubtful:
         yield from sweep(attempt.fence)
 
@@ -113,7 +136,9 @@ def _opening(attempt: Attempt, holder: Holder, *, counted: bool) -> Opening:
             tags=options.tags or None,
         )
 
-    return Opening(birth, released_here, entry if counted else None, data, options.on_existing)
+    return Opening(
+        birth, released_here, entry if counted else None, data, options.on_existing, options.unless_completed
+    )
 
 
 def _take_over(attempt: Attempt, loaded: Loaded) -> None:

@@ -96,6 +96,7 @@ def keep(plan: Plan, tried: Tried) -> Flow[Any]:
         return tried.outcome
     value = tried.outcome.value
     stored = yield from keep_result(plan, plan.call.inputs, tried.data, tried.ms, tried.entries, value)
+    plan.attempt.check_stop()
     with placed(plan.attempt.run_id, plan.slot):
         return value if stored is None else plan.type.decode(stored)
 

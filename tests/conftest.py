@@ -1,8 +1,28 @@
-"""Lets a test module import the plain modules beside it."""
+"""Lets a test module import the plain modules beside it, and begins with the longest: no core idles at the end.
+
+No example of Hypothesis's has a deadline: a slow machine is no failure.
+"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
+import pytest
+from hypothesis import HealthCheck, settings
+
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "protocol")]
+
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+
+LONGEST = ("faults", "corruption", "server_deaths", "demo", "typing", "model", "readme")
+"""What the modules test that take longest, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        tested = item.path.stem.removeprefix("test_")
+        return LONGEST.index(tested) if tested in LONGEST else len(LONGEST)
+
+    items.sort(key=place)

@@ -3,6 +3,7 @@
     python tests/killed_agents.py DIRECTORY URL SEED KILLS
 
 runs agents, by turns blocking and async, until so many lives were ended by a kill: each is killed until it is done.
+Some are killed right between a payment and its commit.
 What it pays, sees and returns it writes to ``DIRECTORY/<run>``, a line each, and fsyncs it. The number of kills that
 hit is printed at the end.
 """
@@ -27,19 +28,22 @@ from agentcheckpoint import aio, runs  # noqa: F401 (here, so that the children 
 from agentcheckpoint.core import pricing  # noqa: F401
 
 TURNS, TOOLS = 5, 4
+MOMENTS = ("open", "paid", "open", "start")
+"""From when the seconds of each life in turn count."""
 MODEL = ac.Step("think", prices={"m": ac.Price(input="1", output="1")})
 
 
 class Diary:
     """An append-only file that survives its writer."""
 
-    def __init__(self, path: Path, starting_gun: int) -> None:
+    def __init__(self, path: Path, starting_gun: int, moment: str) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._starting_gun = starting_gun
+        self._starting_gun, self._moment = starting_gun, moment
 
-    def opened(self) -> None:
-        """The run is open: its killer may start his clock."""
-        os.write(self._starting_gun, b"!")
+    def passed(self, moment: str) -> None:
+        """If it is the moment from which its killer counts, he may start his clock."""
+        if moment == self._moment:
+            os.write(self._starting_gun, b"!")
 
     def write(self, what: str, slot: str, value: object) -> None:
         os.write(self._file, (json.dumps([what, slot, value]) + "\n").encode())
@@ -50,6 +54,9 @@ class Diary:
         time.sleep(random.uniform(0, 0.002))
         receipt = os.urandom(8).hex()
         self.write("paid", slot, receipt)
+        self.passed("paid")
+        if self._moment == "paid":
+            time.sleep(600)  # it is killed here
         time.sleep(random.uniform(0, 0.002))
         return {"receipt": receipt, "model": "m", "usage": {"input_tokens": 1000, "output_tokens": 0}}
 
@@ -82,7 +89,7 @@ def blocking(run_id: str, url: str, diary: Diary) -> list[str]:
         return diary.pay(tool_slot(turn, n))
 
     with ac.run(run_id, store=url) as run, ThreadPoolExecutor(TOOLS) as pool:
-        diary.opened()
+        diary.passed("open")
         for turn in range(TURNS):
             answer = run.llm(MODEL, lambda turn: diary.pay(think_slot(turn)), turn)
             seen.append(diary.see(think_slot(turn), answer))
@@ -103,7 +110,7 @@ def unblocking(run_id: str, url: str, diary: Diary) -> list[str]:
 
     async def main() -> None:
         async with ac.run(run_id, store=url) as run:
-            diary.opened()
+            diary.passed("open")
 
             async def deep(turn: int) -> list[str]:
                 return [diary.see(f"deep{turn}/think", await run.llm(MODEL, pay, f"deep{turn}/think"))]
@@ -127,20 +134,21 @@ def live(run: int, url: str, diary: Diary) -> None:
     diary.write("done", "", seen)
 
 
-def is_killed(run: int, url: str, directory: Path, after: float, once_open: bool) -> bool:
+def is_killed(run: int, url: str, directory: Path, after: float, moment: str) -> bool:
     """Gives an agent one more life, and ends it after so many seconds if it is not done by then.
 
-    The seconds count from its start, or from when its run is open.
+    The seconds count from a moment: ``open``, its run is open; ``paid``, it has paid, and goes no further; or else
+    its start.
     """
     hears, fires = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            live(run, url, Diary(directory / f"r{run}", fires))
+            live(run, url, Diary(directory / f"r{run}", fires, moment))
         finally:
             os._exit(1 if sys.exc_info()[0] is not None else 0)
     os.close(fires)
-    if once_open:
+    if moment in ("open", "paid"):
         os.read(hears, 1)
     os.close(hears)
     time.sleep(after)
@@ -154,7 +162,7 @@ def main(directory: Path, url: str, seed: int, kills: int) -> int:
     moments, hits, run = random.Random(seed), 0, 0
     while hits < kills:
         life = 0
-        while is_killed(run, url, directory, moments.uniform(0, 0.15) * 2 ** (life // 12), life % 2 == 0):
+        while is_killed(run, url, directory, moments.uniform(0, 0.15) * 2 ** (life // 12), MOMENTS[life % 4]):
             hits, life = hits + 1, life + 1
         run += 1
     return hits

@@ -113,15 +113,16 @@ async def test_a_step_that_is_awaited_after_the_run_is_refused_before_it_runs() 
 
 
 async def test_a_step_that_outlives_its_run_is_recorded_and_does_not_reopen_it() -> None:
-    url, tool, go_on = fresh(), Tool(), asyncio.Event()
+    url, tool, inside, go_on = fresh(), Tool(), asyncio.Event(), asyncio.Event()
 
     async def slow() -> int:
+        inside.set()
         await go_on.wait()
         return await tool.use(1)  # type: ignore[no-any-return]
 
     async with ac.run("r", store=url) as run:
         task = asyncio.create_task(run.step("s", slow))
-        await asyncio.sleep(0.01)
+        await inside.wait()
     go_on.set()
     assert await task == 1
     assert ac.get("r", store=url).state == "completed"

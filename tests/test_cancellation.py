@@ -81,15 +81,16 @@ async def test_a_replay_that_is_cancelled_is_given_to_the_same_call() -> None:
 
 
 async def test_one_that_waits_for_the_same_key_can_be_cancelled_at_once() -> None:
-    tool, go_on = Tool(), asyncio.Event()
+    tool, inside, go_on = Tool(), asyncio.Event(), asyncio.Event()
 
     async def slow(x: int) -> int:
+        inside.set()
         await go_on.wait()
         return await tool.use(x)  # type: ignore[no-any-return]
 
     async with ac.run("r", store=fresh()) as run:
         first = asyncio.create_task(run.step(ac.Step("s", key="k"), slow, 1))
-        await asyncio.sleep(0.01)
+        await inside.wait()
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(run.step(ac.Step("s", key="k"), slow, 1), 0.01)
         assert not first.done()

@@ -45,7 +45,7 @@ def cost(url: str, *words: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "AGENTCHECKPOINT_URL": url, "COLUMNS": "80"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=250,
     )
 
 

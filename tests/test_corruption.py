@@ -18,7 +18,7 @@ __all__ = ["embedded_url"]
 PER_FIELD = 200
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_every_stored_field_is_damaged_two_hundred_times() -> None:
     kept, _ = golden.load(golden.path_of(SCHEMA))
     tally = corruption.search(PER_FIELD, seed=1)

@@ -50,7 +50,7 @@ def diaries(embedded_url: str, tmp_path_factory: pytest.TempPathFactory) -> dict
     directory = tmp_path_factory.mktemp("diaries")
     script = Path(__file__).parent / "killed_agents.py"
     command = [sys.executable, str(script), str(directory), embedded_url, "20261124", str(KILLS)]
-    assert int(subprocess.check_output(command, text=True, timeout=100)) >= KILLS
+    assert int(subprocess.check_output(command, text=True, timeout=280)) >= KILLS
     return {path.name: Diary.read(path) for path in sorted(directory.iterdir())}
 
 

@@ -114,6 +114,23 @@ def test_a_run_that_was_begun_afresh_is_filed_under_what_it_is_about_now(url: st
         ac.get("r", store=url)
 
 
+def test_a_new_beginning_that_never_was_is_refused_since_all_would_be_paid_again(url: str) -> None:
+    a_run(url)
+    rewrite(url, "r", "closed", lambda entry: entry.update(k="restarted"))
+    for look in (lambda: ac.get("r", store=url), lambda: ac.run("r", store=url).__enter__()):
+        with pytest.raises(ac.CheckpointCorrupt, match=r"run 'r'.*:meta .*its begun is not the one"):
+            look()
+
+
+def test_a_new_beginning_that_is_gone_is_missed_since_old_records_would_come_back(url: str) -> None:
+    a_run(url)
+    with ac.run("r", store=url, on_existing="fresh") as run:
+        run.step("one", lambda: "43")
+    rewrite(url, "r", "restarted", lambda entry: entry.update(k="revived"))
+    with pytest.raises(ac.CheckpointCorrupt, match="its begun is not the one"), ac.run("r", store=url):
+        pass
+
+
 def test_a_cancel_key_of_another_type_is_named(url: str) -> None:
     with pytest.raises(ac.CheckpointCorrupt, match="in part") as torn, ac.run("r", store=url) as run:
         ask(url, "RPUSH", key_of(url, "r", "cancel"), "x")

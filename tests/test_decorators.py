@@ -756,36 +756,37 @@ def test_another_worker_that_completes_the_run_meanwhile_gives_its_output(url: s
     def slow(question: str) -> str:
         calls.append("body")
         started.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         return question
 
     first = threading.Thread(target=lambda: slow.run("r", "q"))
     first.start()
-    assert started.wait(10)
+    assert started.wait(60)
     with pytest.raises(ac.RunBusy):
         slow.run("r", "q")
     release = threading.Timer(0.1, go_on.set)
     release.start()
-    assert slow.using(wait=10).run("r", "q") == "q"
+    assert slow.using(wait=60).run("r", "q") == "q"
     first.join()
     assert calls == ["body"]
 
 
 async def test_an_async_agent_waits_for_another_worker_too(url: str) -> None:
-    started = asyncio.Event()
+    started, go_on = asyncio.Event(), asyncio.Event()
 
     @ac.agent
     async def slow(question: str) -> str:
         calls.append("body")
         started.set()
-        await asyncio.sleep(0.1)
+        await go_on.wait()
         return question
 
     first = asyncio.create_task(slow.run("r", "q"))
     await started.wait()
     with pytest.raises(ac.RunBusy):
         await slow.run("r", "q")
-    assert await slow.using(wait=10).run("r", "q") == "q"
+    asyncio.get_running_loop().call_later(0.1, go_on.set)
+    assert await slow.using(wait=60).run("r", "q") == "q"
     assert await first == "q"
     assert calls == ["body"]
 

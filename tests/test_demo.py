@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from faults.servers import until
 from typer.testing import CliRunner
 
 from agentcheckpoint import view
@@ -64,7 +65,7 @@ def demo(home: Path, *options: object, expect: int = 0) -> SimpleNamespace:
         env={**os.environ, "AGENTCHECKPOINT_HOME": str(home), "AGENTCHECKPOINT_URL": ""},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
     )
     assert ran.returncode == expect, ran.stdout + ran.stderr
     data: Any = json.loads(ran.stdout) if "json" in options else None
@@ -150,10 +151,14 @@ def test_a_payment_whose_worker_died_before_its_commit_is_bought_again_and_stays
 ) -> None:
     url = ensure_server(home).url
     store = connect(url)
-    with loopback(tmp_path / "journal", 0.4) as provider:
+    def pays_again(life: Life, event: dict[str, Any]) -> None:
+        if life.done == 2:
+            until(lambda: len(read_payments(tmp_path / "journal")) == 2, "the second call is paid")
+
+    with loopback(tmp_path / "journal", 1.5) as provider:
         job = Job("window", url, provider, str(documents), QUESTION)
-        # Two steps are checkpointed: the model's first answer and the list. 0.2 s into the second call it dies.
-        first = live(job, 0, Point(2, 0.2), tmp_path / "errors", lambda life, event: None)
+        # Two steps are checkpointed: the model's first answer and the list. In the second call it dies.
+        first = live(job, 0, Point(2, 0.0), tmp_path / "errors", pays_again)
     payments = read_payments(tmp_path / "journal")
     assert first.killed and len(payments) == 2
     lost = next(entry for entry in view.get("window", store=store).ledger if entry.id == payments[1].client_request_id)

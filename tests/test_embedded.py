@@ -88,7 +88,7 @@ def home(homes: Callable[[str], Path]) -> Path:
 
 
 def client(server: EmbeddedServer) -> redis.Redis:
-    return redis.Redis.from_url(server.url, retry=None, socket_timeout=5)
+    return redis.Redis.from_url(server.url, retry=None, socket_timeout=250)
 
 
 def in_processes(count: int, work: Callable[..., Any], *given: Any) -> list[Any]:
@@ -103,7 +103,7 @@ def in_processes(count: int, work: Callable[..., Any], *given: Any) -> list[Any]
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(60)
+        worker.join(110)
     assert [worker.exitcode for worker in workers] == [0] * count
     return [answers.get() for _ in workers]
 
@@ -211,7 +211,7 @@ def test_the_lock_is_held_by_the_server_and_not_by_its_starter(binary: str, home
     with place.locked(home) as lock:
         assert lock is None
     os.kill(server.pid, signal.SIGKILL)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with place.locked(home) as lock:
             if lock is not None:

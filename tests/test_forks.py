@@ -23,7 +23,7 @@ TOTAL = sum(range(STEPS))
 
 def play(url: str, shape: str) -> Any:
     script = str(Path(__file__).parent / "preforked.py")
-    return json.loads(subprocess.check_output([sys.executable, script, url, shape], text=True, timeout=60))
+    return json.loads(subprocess.check_output([sys.executable, script, url, shape], text=True, timeout=250))
 
 
 def test_a_child_that_is_forked_inside_a_step_has_a_run_of_its_own_and_no_right_to_its_parents(

@@ -23,8 +23,8 @@ def test_what_eight_processes_were_told_agrees_with_what_is_stored() -> None:
 
 
 def test_the_race_notices_a_load_that_counts_under_any_head() -> None:
-    tally = history.search(SECONDS, number=1, variant="a-load-counts-under-any-head")
-    assert tally.violations
+    races = (history.search(SECONDS, number=n, variant="a-load-counts-under-any-head") for n in range(1, 4))
+    assert any(tally.violations for tally in races), "one race of three, at least"
 
 
 FINAL = Final(

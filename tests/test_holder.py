@@ -171,7 +171,7 @@ def test_a_live_process_of_another_user_is_not_dead(sleeper: subprocess.Popen[by
 
     asker = FORK.Process(target=ask)
     asker.start()
-    asker.join(30)
+    asker.join(60)
     assert asker.exitcode == 0
     assert answer.get() is False
 
@@ -186,7 +186,7 @@ def test_a_forked_child_is_itself_and_sees_its_parent_alive() -> None:
     answer = FORK.SimpleQueue()
     child = FORK.Process(target=lambda: answer.put((this_process(), provably_dead(parent))))
     child.start()
-    child.join(30)
+    child.join(60)
     seen, parent_dead = answer.get()
     assert (seen.pid, seen.boot, seen.pidns) == (child.pid, parent.boot, parent.pidns)
     assert seen.start is not None

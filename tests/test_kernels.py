@@ -19,7 +19,7 @@ pytest.importorskip("ipykernel")
 pytestmark = pytest.mark.filterwarnings("ignore::agentcheckpoint.errors.DurabilityWarning")
 __all__ = ["embedded_url"]
 
-PATIENCE = 60
+PATIENCE = 140
 SETUP = """
 import asyncio, json, os, time, warnings
 warnings.simplefilter("ignore")

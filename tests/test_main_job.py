@@ -13,11 +13,11 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from memory_runs import packets
 from pydantic import BaseModel
 
 import agentcheckpoint as ac
 from agentcheckpoint import current
-from agentcheckpoint.store.wire import Wire
 
 
 class Plan(BaseModel):
@@ -391,10 +391,7 @@ def test_a_bad_id_is_refused_before_anything_is_sent(bad: Any) -> None:
 
 
 def test_a_step_takes_one_round_trip_and_a_paid_call_two(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[int] = []
-    real = Wire.exchange
-    with ac.run("r", store=url) as run:
-        monkeypatch.setattr(Wire, "exchange", lambda self, commands: sent.append(1) or real(self, commands))
+    with ac.run("r", store=url) as run, packets(monkeypatch) as sent:
         run.step("a", int, 1)
         assert len(sent) == 1
         run.llm("b", lambda: {"usage": {"input_tokens": 1, "output_tokens": 1}})
@@ -406,10 +403,7 @@ def test_a_long_run_resumes_in_few_round_trips_and_holds_few_results(url: str, m
     with ac.run("r", store=url) as run:
         for number in range(steps):
             run.step("s", _big, number, size)
-    sent: list[int] = []
-    real = Wire.exchange
-    monkeypatch.setattr(Wire, "exchange", lambda self, commands: sent.append(1) or real(self, commands))
-    with ac.run("r", store=url) as run:
+    with packets(monkeypatch) as sent, ac.run("r", store=url) as run:
         held = 0
         for number in range(steps):
             run.step("s", _big, number, size)

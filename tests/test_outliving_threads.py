@@ -60,7 +60,7 @@ def test_a_step_that_outlives_its_run_is_recorded_and_does_not_take_the_lease_ba
 
     def slow() -> int:
         inside.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         return 7
 
     def outlive(run: Any) -> None:
@@ -73,7 +73,7 @@ def test_a_step_that_outlives_its_run_is_recorded_and_does_not_take_the_lease_ba
     with ac.run("r", store=url) as run:
         thread = threading.Thread(target=outlive, args=(run,))
         thread.start()
-        assert inside.wait(10)
+        assert inside.wait(60)
     go_on.set()
     thread.join()
     assert said[0] == 7 and isinstance(said[1], ac.RunMisuse)

@@ -19,7 +19,7 @@ from tenacity.asyncio import retry_if_exception as retry_if_exception_async
 import agentcheckpoint as ac
 from agentcheckpoint.core.progress import Progress
 from agentcheckpoint.flow import Course, Invoke, Raised, Returned, _invoke, _invoke_async
-from agentcheckpoint.retry.policy import Again, Decision, Over, Policy, Trial
+from agentcheckpoint.retries.policy import Again, Decision, Over, Policy, Trial
 
 Outcome = Exception | str
 

@@ -18,8 +18,8 @@ from agentcheckpoint.core.ids import enclosing
 from agentcheckpoint.core.models import Closed, Done, Inputs, LogEntry, Opened, Payload, RunState
 from agentcheckpoint.core.progress import Progress, causes, leave, left_on
 from agentcheckpoint.core.tries import Series, Tries
-from agentcheckpoint.retry.asked import MOST, asked_wait
-from agentcheckpoint.retry.never import RULES, never, rule_of
+from agentcheckpoint.retries.asked import MOST, asked_wait
+from agentcheckpoint.retries.never import RULES, never, rule_of
 
 OURS = [thing for thing in vars(errors).values() if inspect.isclass(thing) and not issubclass(thing, Warning)]
 

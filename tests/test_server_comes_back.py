@@ -31,6 +31,12 @@ def binary(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is waited for may take its time to come back, on a slow machine."""
+    monkeypatch.setattr(patience, "PAUSES", (*patience.PAUSES, *(3.2,) * 12))
+
+
 @pytest.fixture
 def shop() -> Shop:
     return Shop()
@@ -165,7 +171,7 @@ def test_a_connection_that_the_server_kills_is_replaced_and_what_it_carried_sett
 
 
 def test_a_server_that_loads_its_data_is_waited_for(binary: str, tmp_path: Path, shop: Shop) -> None:
-    slow = {"key-load-delay": 400, "loading-process-events-interval-bytes": 1024}
+    slow = {"key-load-delay": 5000, "loading-process-events-interval-bytes": 1024}  # five seconds for what is there
     with Server(binary, tmp_path, slow) as server, ac.run("loading", store=server.url) as run:
         shop.step(run, "a")
         with server.client() as client, client.pipeline(transaction=False) as fill:
@@ -178,7 +184,13 @@ def test_a_server_that_loads_its_data_is_waited_for(binary: str, tmp_path: Path,
         server.start(loaded=False)
         with pytest.raises(redis.exceptions.BusyLoadingError):
             server.ask("GET", "other:1")
-        shop.step(run, "b")
+
+        def hasten() -> None:
+            time.sleep(0.2)
+            server.ask("CONFIG", "SET", "key-load-delay", "0")
+
+        with meanwhile(hasten):
+            shop.step(run, "b")
         assert slots(server, "loading") == ["a[k]", "b[k]"] and shop.bought == ["a", "b"]
 
 

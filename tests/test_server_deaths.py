@@ -22,6 +22,8 @@ from servers import REAL
 pytestmark = pytest.mark.filterwarnings("ignore::agentcheckpoint.errors.DurabilityWarning")
 
 SEED = 2079
+TRIES = 5
+"""How often the power fails, at most, until something is lost to it."""
 POWER_LOSS = 105
 """A scenario in which a living worker's server loses the last part of its run."""
 
@@ -79,8 +81,12 @@ def test_what_a_power_loss_takes_with_everysec_is_named_to_who_knew_it_and_bough
 ) -> None:
     mains = power_loss.Mains(binary, tmp_path, "everysec", library)
     with mains.server:
-        outcome = power_loss.play(mains, tmp_path, random.Random(SEED), heir=heir)
-    assert outcome.wrong == []
+        for n in range(TRIES):  # a sync that comes right before the power goes leaves nothing to lose
+            (room := tmp_path / str(n)).mkdir()
+            outcome = power_loss.play(mains, room, random.Random(SEED + n), heir=heir)
+            assert outcome.wrong == []
+            if outcome.lost:
+                break
     assert outcome.lost > 0, "nothing was lost, so nothing is shown"
     assert outcome.named != heir
 
@@ -96,7 +102,8 @@ def test_a_power_loss_takes_nothing_that_was_acknowledged_with_always(
 
 def test_a_power_loss_would_be_silent_if_lengths_were_not_compared(library: Path) -> None:
     (blind,) = (variant for variant in VARIANTS if variant.name == "lengths-not-compared")
-    assert any("was told []" in violation.what for violation in search(1, POWER_LOSS, blind).violations)
+    found = (violation.what for _ in range(TRIES) for violation in search(1, POWER_LOSS, blind).violations)
+    assert any("was told []" in what for what in found)
 
 
 def test_without_a_compiler_a_power_loss_is_skipped_and_never_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,11 +104,14 @@ with ac.run(RUN, store=URL) as run:
         """
 run = ac.run(RUN, store=URL).__enter__()
 run.step('one', int)
+first = threading.Event()
 def on():
     n = 0
     while True:
         run.step(ac.Step('more', key=str(n)), int); n += 1
+        first.set()
 threading.Thread(target=on, daemon=True).start()
+first.wait()
 time.sleep(0.1)
 """,
         "running",
@@ -184,7 +187,7 @@ asyncio.run(main())
 def test_a_program_that_ends_so_ends_by_itself_and_keeps_what_was_committed(embedded_url: str, name: str) -> None:
     ending, run_id = ENDINGS[name], name.replace(" ", "-").replace(",", "")
     command = [sys.executable, "-c", BEGIN + ending.code, embedded_url, run_id]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=250)
     assert ended.returncode == ending.status, ended.stderr
     if ending.says is not None:
         assert ended.stderr.strip().splitlines()[-1] == ending.says

@@ -83,7 +83,7 @@ def _run_script(room: Path, url: str, kill: list[str]) -> str:
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "AGENTCHECKPOINT_HOME": str(room / "home")}
     environment.pop("AGENTCHECKPOINT_URL", None)
     command = [sys.executable, "-W", "ignore", str(HERE / "stage.py"), "reports.py", url, *kill]
-    done = subprocess.run(command, cwd=room, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=room, env=environment, capture_output=True, text=True, timeout=250)
     assert done.returncode == (-signal.SIGKILL if kill else 0), done.stderr
     return f"$ python reports.py\n{done.stdout}{'Killed' + chr(10) if kill else ''}"
 
@@ -93,7 +93,7 @@ def _run_script(room: Path, url: str, kill: list[str]) -> str:
 
 def failure_points(room: Path) -> str:
     command = [sys.executable, str(HERE / "failure_points.py"), str(room)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     lines = [
         "| killed | replayed by the next start | function called | provider paid | unresolved | paid twice |",

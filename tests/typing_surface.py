@@ -346,3 +346,20 @@ def costs() -> None:
     assert_type(ac.settle_billed([("entry", "0.01"), ("other", ac.Usage())]).notes, tuple[str, ...])
     ac.run("r", tags=("team-a",))
     ac.agent(tags=["team-a"])
+
+
+@ac.agent
+def asked(question: str) -> int:
+    return len(question)
+
+
+def jobs() -> None:
+    assert_type(ac.cancel("r", reason="why", store="memory://"), bool)
+    ac.retry("r", namespace="n")
+    found = ac.sweep(hand_over=lambda run_id, agent: print(run_id + agent), all=True)
+    assert_type(found, ac.Swept)
+    assert_type(found.due, dict[str, str])
+    assert_type(ac.work_on(asked, "r"), ac.Worked)
+    assert_type(ac.Worker([asked], concurrency=2).run(), int)
+    ac.Worker([asked], on_attempt=lambda run_id, agent, worked, seconds: print(worked.state, seconds + 1))
+    ac.work_on("asked", "r")  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ from agentcheckpoint.cli.cost import cost
 from agentcheckpoint.cli.demo import demo
 from agentcheckpoint.cli.prune import prune
 from agentcheckpoint.cli.server import server
+from agentcheckpoint.cli.worker import worker
 
 _CODES: tuple[tuple[type[errors.AgentCheckpointError], int], ...] = (
     (errors.StoreUnavailable, 5),
@@ -40,6 +41,7 @@ app.command()(answer)
 app.command()(cost)
 app.command()(demo)
 app.command()(prune)
+app.command()(worker)
 app.command()(waiting)
 app.add_typer(server, name="server")
 

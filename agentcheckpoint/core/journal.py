@@ -33,14 +33,14 @@ class Journal:
         self.records: dict[str, Done] = {}
         self.handles = Handles()
         """The answers that were paid for, perhaps, and can be fetched by their ids."""
-        self.waits = Waits()
-        self._executing: set[Call] = set()
-        self._resting: set[str] = set()
-        """The slots of waits that would end the attempt."""
         self.tries = Tries()
         """The tries that failed."""
         self.doubts = Doubts()
         """The calls of which nobody knows what came."""
+        self.waits = Waits()
+        self._executing: set[Call] = set()
+        self._resting: set[str] = set()
+        """The slots of waits that would end the attempt."""
         self._ordinals: dict[str, dict[int, Done]] = defaultdict(dict)
         self._met: set[str] = set()
         self._keyed: dict[str, Call] = {}
@@ -50,9 +50,9 @@ class Journal:
         self._lock = threading.RLock()
         for entry in entries:
             self.handles.tell(entry)
-            self.waits.tell(entry)
             self.tries.tell(entry)
             self.doubts.tell(entry)
+            self.waits.tell(entry)
             if isinstance(entry, Done):
                 self._put(entry)
             elif isinstance(entry, Rejected):

@@ -13,6 +13,10 @@ from agentcheckpoint.errors import Suspended
 ENDED: frozenset[RunState] = frozenset({"completed", "failed", "cancelled"})
 """The states in which nothing goes on by itself."""
 
+LOOK_MS = 2000
+"""Milliseconds after which somebody looks again at a run that is being worked on. One who is on the same machine as its
+worker can tell that it has died, long before its lease runs out."""
+
 OnExisting: TypeAlias = Literal["allow", "must", "never", "fresh"]
 """What an opening makes of a run that exists: goes on with it, demands it, refuses it, or begins it afresh."""
 
@@ -98,7 +102,7 @@ class Standing:
 def what_to_do(standing: Standing, now_ms: int) -> tuple[Step, int]:
     """Whether to work on a listed run now, later (and when), or never: then it needs no place in the list."""
     if standing.held_ms is not None:
-        return "later", now_ms + max(standing.held_ms, 1)
+        return "later", now_ms + min(max(standing.held_ms, 1), LOOK_MS)
     if standing.state in ENDED:
         return "drop", 0
     if standing.cancelled or standing.state in ("running", "interrupted"):

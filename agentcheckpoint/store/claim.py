@@ -59,6 +59,10 @@ class Cancelled:
     why: str
 
 
+class Completed:
+    """The run is completed, and is to be opened only if it is not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Opening:
     """How to open a run.
@@ -69,6 +73,7 @@ class Opening:
         entry: builds the log entry of attempt n; ``None``: it is taken to be changed from outside, which is no attempt.
         input: what is kept under the id of its birth, or of its new beginning.
         on_existing: what to make of a run that exists.
+        unless_completed: leave one alone that is completed.
     """
 
     birth: Birth
@@ -76,6 +81,7 @@ class Opening:
     entry: Callable[[int], Opened] | None = None
     input: bytes | None = None
     on_existing: OnExisting = "allow"
+    unless_completed: bool = False
 
 
 class _InDoubt(Lost):
@@ -97,7 +103,9 @@ class _Look:
     cancel: bytes | None = None
 
 
-def open_run(fence: Fence, new_token: Callable[[int], str], opening: Opening) -> Protocol[Taken | Busy | Cancelled]:
+def open_run(
+    fence: Fence, new_token: Callable[[int], str], opening: Opening
+) -> Protocol[Taken | Busy | Cancelled | Completed]:
     """Claims the run for a new attempt, creating it if it is new; or claims it to change it from outside.
 
     Raises:
@@ -106,7 +114,7 @@ def open_run(fence: Fence, new_token: Callable[[int], str], opening: Opening) ->
     """
     fence.bind()
     outcome = yield from _take(fence, new_token, opening, Patience())
-    assert isinstance(outcome, Taken | Busy | Cancelled)
+    assert not isinstance(outcome, Foreign | Gone)
     return outcome
 
 
@@ -115,13 +123,13 @@ def settle(
 ) -> Protocol[Taken | Foreign | Gone]:
     """Claims the run again for the worker that has it: what its earlier packets did is then known for good."""
     outcome = yield from _take(fence, new_token, None, patience or Patience())
-    assert not isinstance(outcome, Busy | Cancelled)
+    assert not isinstance(outcome, Busy | Cancelled | Completed)
     return outcome
 
 
 def _take(
     fence: Fence, new_token: Callable[[int], str], opening: Opening | None, patience: Patience
-) -> Protocol[Taken | Busy | Cancelled | Foreign | Gone]:
+) -> Protocol[Taken | Busy | Cancelled | Completed | Foreign | Gone]:
     trouble: Exception = NotNow("it kept changing hands")
     doubt = False
     for times, pause in patience.tries():
@@ -210,7 +218,7 @@ def _look(fence: Fence, opening: Opening | None, patience: int) -> Protocol[_Loo
     return look
 
 
-def _refuse(fence: Fence, look: _Look, opening: Opening | None) -> Busy | Cancelled | Foreign | Gone | None:
+def _refuse(fence: Fence, look: _Look, opening: Opening | None) -> Busy | Cancelled | Completed | Foreign | Gone | None:
     """Why the run may not be claimed, if there is a reason."""
     if look.head is None:
         return _refuse_new(fence, look, opening)
@@ -228,8 +236,10 @@ def _refuse(fence: Fence, look: _Look, opening: Opening | None) -> Busy | Cancel
         who = busy(fence.run_id, fence.keys.lease(look.head), look.lease, look.ttl, opening.released)
         if who is not None:
             return who
-    if opening.entry is None or opening.on_existing == "fresh" or look.state == "completed":
+    if opening.entry is None or opening.on_existing == "fresh":
         return None
+    if look.state == "completed":
+        return Completed() if opening.unless_completed else None
     asked = look.cancel is not None or look.state == "cancelled"
     return Cancelled((look.cancel or b"").decode("utf-8", "replace")) if asked else None
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, cast
 from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit, urlunsplit
 
 import redis
 import redis.asyncio as aioredis
+from redis import DriverInfo
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -24,7 +26,10 @@ _TAKEN_OVER = frozenset(
     | {"socket_connect_timeout", "socket_keepalive", "socket_keepalive_options", "socket_read_size"}
     | {"server", "version", "server_type", "lua_modules", "client_class"}  # fakeredis
 )
-_FIXED: dict[str, Any] = {"decode_responses": False, "health_check_interval": 0, "protocol": 2}
+_FIXED: dict[str, Any] = {
+    **{"decode_responses": False, "health_check_interval": 0, "protocol": 2},
+    "driver_info": DriverInfo(),  # else each connection reads redis-py's version from its files
+}
 
 _TWINS: tuple[tuple[type[Any], type[Any]], ...] = (
     (redis.SSLConnection, aioredis.SSLConnection),  # first: each is also a plain Connection
@@ -164,7 +169,12 @@ def _known(settings: Mapping[str, Any], twin: type[Any]) -> dict[str, Any]:
 def _parameters(kind: type[Any]) -> set[str]:
     """The settings that a connection class takes."""
     made = [vars(base)["__init__"] for base in kind.__mro__ if "__init__" in vars(base)]
-    return {name for init in made for name in inspect.signature(init).parameters} - {"self", "args", "kwargs"}
+    return {name for init in made for name in _names(init)} - {"self", "args", "kwargs"}
+
+
+@cache  # to look takes longer than to connect
+def _names(function: Any) -> tuple[str, ...]:
+    return tuple(inspect.signature(function).parameters)
 
 
 def masked(url: str) -> str:

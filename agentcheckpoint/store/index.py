@@ -89,8 +89,8 @@ def listed_since(
     Raises:
         StoreRefused, StoreUnavailable.
     """
-    last = "+inf" if until_ms is None else until_ms
-    flat = yield from _asked(("ZRANGE", key_of(namespace), at_ms, last, "BYSCORE", "LIMIT", 0, most, "WITHSCORES"))
+    last, key = "+inf" if until_ms is None else until_ms, key_of(namespace)
+    (flat,) = yield from ask(("ZRANGE", key, at_ms, last, "BYSCORE", "LIMIT", 0, most, "WITHSCORES"))
     return [Listed(name.decode("utf-8", "replace"), int(float(at))) for name, at in zip(*[iter(flat)] * 2, strict=True)]
 
 
@@ -140,7 +140,7 @@ def _tags(store: Store, last: str) -> Iterator[RunKeys]:
     """The runs that have a key of that name."""
     cursor: Reply = b"0"
     while True:
-        cursor, names = store.run(_asked(("SCAN", cursor, "MATCH", f"ac:{{*}}:{last}", "COUNT", PAGE)))
+        ((cursor, names),) = store.run(ask(("SCAN", cursor, "MATCH", f"ac:{{*}}:{last}", "COUNT", PAGE)))
         for name in names:
             tag = name.decode("utf-8", "replace").removeprefix("ac:{").removesuffix(f"}}:{last}")
             if not tag.startswith(LISTS):
@@ -151,10 +151,11 @@ def _tags(store: Store, last: str) -> Iterator[RunKeys]:
 
 def _list_from(keys: RunKeys) -> Protocol[bool]:
     try:
-        head = parse_head(keys.tag, keys.head, (yield from _asked(("GET", keys.head))))
+        (found,) = yield from ask(("GET", keys.head))
+        head = parse_head(keys.tag, keys.head, found)
         if head is None:
             return False
-        lines = yield from _asked(("LRANGE", keys.log(head), 0, -1))
+        (lines,) = yield from ask(("LRANGE", keys.log(head), 0, -1))
         entries = [parse_entry(keys.tag, keys.log(head), i, line) for i, line in enumerate(lines)]
         birth = next((entry for entry in entries if isinstance(entry, Birth)), None)
         if birth is None or ids.run_tag(birth.namespace, birth.run) != keys.tag:
@@ -167,7 +168,8 @@ def _list_from(keys: RunKeys) -> Protocol[bool]:
 
 def _list_kept_from(keys: RunKeys) -> Protocol[bool]:
     try:
-        about = parse_about(keys, keys.tag, (yield from _asked(("HGET", keys.kept, BIRTH))))
+        (line,) = yield from ask(("HGET", keys.kept, BIRTH))
+        about = parse_about(keys, keys.tag, line)
         if ids.run_tag(about.namespace, about.run) != keys.tag:
             return False
     except (CheckpointCorrupt, InvalidName, SchemaTooNew):
@@ -176,22 +178,27 @@ def _list_kept_from(keys: RunKeys) -> Protocol[bool]:
     return True
 
 
-def _asked(command: Command) -> Protocol[Reply]:
-    """The reply to a question that may be asked twice."""
+def ask(*commands: Command) -> Protocol[list[Reply]]:
+    """The replies to questions about the lists, which may be asked twice.
+
+    Raises:
+        StoreRefused, StoreUnavailable.
+    """
     trouble: object = None
     for patience, pause in enumerate(PAUSES, start=1):
         try:
-            (reply,) = yield Packet((command,), patience=patience)
+            replies: list[Reply] = yield Packet(commands, patience=patience)
         except (NotSent, Lost) as exc:
             trouble = exc
             yield Pause(pause)
             continue
-        if not isinstance(reply, Refusal):
-            return reply
-        if reply.code not in PASSING:
-            advice = ADVICE.get(reply.code, "Look at the key; nothing of a run depends on it.")
-            asked = f"{command[0]!s} {command[1]!s}"
-            raise StoreRefused(f"the list of runs, {asked}: the server refused: {reply}. {advice}")
-        trouble = reply
+        refused = next((n for n, reply in enumerate(replies) if isinstance(reply, Refusal)), None)
+        if refused is None:
+            return replies
+        trouble = why = replies[refused]
+        if why.code not in PASSING:
+            advice = ADVICE.get(why.code, "Look at the key; nothing of a run depends on it.")
+            asked = " ".join(map(str, commands[refused][:2]))
+            raise StoreRefused(f"the list of runs, {asked}: the server refused: {why}. {advice}")
         yield Pause(pause)
     raise StoreUnavailable(f"the list of runs could not be read in {len(PAUSES)} tries: {trouble}.")

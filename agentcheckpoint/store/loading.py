@@ -248,11 +248,15 @@ def _check_birth(
 
 
 def _check_about(run_id: str, key: str, entries: Sequence[LogEntry], fields: Mapping[str, str]) -> None:
-    """Raises if the copies for who looks for work are none: under another agent's name nobody would go on with it."""
+    """Raises if the log does not say what the run is about as ``meta`` does.
+
+    A new beginning that is gone would bring old records back, and one that never was would pay again for all; under
+    another agent's name nobody would go on with the run.
+    """
     begun = about(entries)
-    for name in ("agent", "conversation"):
-        if fields.get(name) != (getattr(begun, name) or ""):
-            raise corrupt(run_id, key, f"its {name} is not the one that the log names")
+    for name, field in (("id", "begun"), ("agent", "agent"), ("conversation", "conversation")):
+        if fields.get(field) != (getattr(begun, name, None) or ""):
+            raise corrupt(run_id, key, f"its {field} is not the one that the log names")
 
 
 def _check_log(run_id: str, key: str, entries: Sequence[LogEntry]) -> None:

@@ -17,9 +17,9 @@ from agentcheckpoint.store.refusals import NotNow, nothing_applied, raise_refusa
 def birth_commands(keys: RunKeys, token: str, birth: Birth, data: bytes | None) -> Iterator[Command]:
     """A new run: its birth marks, and what it is about."""
     yield ("RPUSH", keys.log(token), birth.model_dump_json(exclude_none=True))
-    yield ("HSET", keys.results(token), BIRTH, birth.id)
-    yield ("HSET", keys.meta(token), BIRTH, birth.id, "created", birth.at)
-    yield from _about_commands(keys, token, birth, data)
+    stored = () if data is None else (birth.id, data)
+    yield ("HSET", keys.results(token), BIRTH, birth.id, *stored)
+    yield ("HSET", keys.meta(token), BIRTH, birth.id, "created", birth.at, *_about_fields(birth))
 
 
 def restart_commands(keys: RunKeys, token: str, birth: Birth, data: bytes | None) -> Iterator[Command]:
@@ -27,7 +27,9 @@ def restart_commands(keys: RunKeys, token: str, birth: Birth, data: bytes | None
     restarted = Restarted.model_validate(birth.model_dump(exclude={"k", "namespace", "run"}))
     yield ("RPUSH", keys.log(token), restarted.model_dump_json(exclude_none=True))
     yield ("DEL", keys.cancel, keys.answers)
-    yield from _about_commands(keys, token, restarted, data)
+    if data is not None:
+        yield ("HSET", keys.results(token), restarted.id, data)
+    yield ("HSET", keys.meta(token), *_about_fields(restarted))
 
 
 def attempt_commands(keys: RunKeys, token: str, entry: Opened, state: str) -> Iterator[Command]:
@@ -36,10 +38,9 @@ def attempt_commands(keys: RunKeys, token: str, entry: Opened, state: str) -> It
     yield ("HSET", keys.meta(token), "schema", SCHEMA, "attempt", entry.attempt, "state", state, "due", "")
 
 
-def _about_commands(keys: RunKeys, token: str, about: About, data: bytes | None) -> Iterator[Command]:
-    if data is not None:
-        yield ("HSET", keys.results(token), about.id, data)
-    yield ("HSET", keys.meta(token), "agent", about.agent or "", "conversation", about.conversation or "")
+def _about_fields(about: About) -> tuple[str, ...]:
+    """Copies of what the log says, which each load compares."""
+    return "begun", about.id, "agent", about.agent or "", "conversation", about.conversation or ""
 
 
 def no_such_run(fence: Fence) -> RunNotFound:

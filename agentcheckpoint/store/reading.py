@@ -38,10 +38,26 @@ def snapshot(address: Address, patience: Patience | None = None) -> Protocol[Loa
         CheckpointsLost, CheckpointCorrupt, SchemaTooNew, StoreRefused, StoreUnavailable.
     """
 
-    def read(times: int) -> Protocol[Loaded]:
+    head, replies = yield from read_under_head(address, lambda head: load_commands(address.keys, head), patience)
+    return parse_load(address.keys, address.namespace, address.run_id, head, replies)
+
+
+def read_under_head(
+    address: Address, questions: Callable[[str], tuple[Command, ...]], patience: Patience | None = None
+) -> Protocol[tuple[str, Sequence[Reply]]]:
+    """The current token, and the replies to what is asked under it, all of one moment.
+
+    Args:
+        address: which run.
+        questions: the commands for a token; the last one reads the head.
+
+    Raises:
+        RunNotFound, CheckpointsLost, CheckpointCorrupt, StoreRefused, StoreUnavailable.
+    """
+
+    def read(times: int) -> Protocol[tuple[str, Sequence[Reply]]]:
         head = yield from _head(address, times)
-        replies = yield from _under(address, head, load_commands(address.keys, head), times)
-        return parse_load(address.keys, address.namespace, address.run_id, head, replies)
+        return head, (yield from _under(address, head, questions(head), times))
 
     return (yield from _trying(address, read, patience))
 

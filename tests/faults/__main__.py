@@ -18,7 +18,7 @@ from .tally import Tally
 REDRAW = 0.5
 """Seconds between two lines of progress."""
 NEVER = "never came to it"
-"""Scenarios whose fault was never met: parallel steps may send a command less. They prove nothing, and do not count."""
+"""Scenarios whose fault was never met, where chance decides whether it is. They prove nothing, and do not count."""
 
 
 def _play(engine: Engine, full: bool, seed: int, err: Console) -> Tally:

@@ -58,6 +58,11 @@ class Agent:
     def leaves(self) -> list[Op]:
         return [leaf for op in self.ops for leaf in op.leaves()]
 
+    @property
+    def has_threads(self) -> bool:
+        """How many connections it opens is then up to how its threads happen to overlap."""
+        return not self.is_async and any(op.kind == "parallel" for op in self.ops)
+
     def __str__(self) -> str:
         return f"agent {self.seed} ({'async' if self.is_async else 'blocking'}): {', '.join(map(_told, self.ops))}"
 

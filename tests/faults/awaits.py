@@ -29,7 +29,7 @@ TIMES = (1, 3)
 """How many cancellations come in a row."""
 TURNS = 20
 """How many turns of its loop a task has to end after the agent has."""
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds that one scenario may take before it counts as hanging."""
 
 

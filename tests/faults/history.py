@@ -25,7 +25,7 @@ from .history_check import Final, check
 from .history_diary import Note, read_diaries
 from .tally import Tally, Violation
 
-SPARE = 60.0
+SPARE = 240.0
 """Seconds that the processes may take to start and to end."""
 
 

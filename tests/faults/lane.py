@@ -28,8 +28,6 @@ from .settling import Clean, bought_again, unsettled
 from .world import World, forget, read_world, torn
 
 MOST_LIVES = 6
-TRIES = 4
-"""How often a scenario is played whose fault did not happen: parallel steps may send a command more or less."""
 Broken: TypeAlias = Callable[[], AbstractContextManager[None]]
 
 
@@ -69,7 +67,6 @@ class Lane:
         self._relay = Relay(room, server, int(address.read_text().rpartition(":")[2].partition("/")[0]))
         self._redis = redis.Redis(unix_socket_path=server)
         self._clients = Clients.to(self._relay.base_url)
-        self._clean: dict[int, Clean] = {}
         self._number = 0
         self._read = 0
         """How many bytes of the provider's journal belong to scenarios that are over."""
@@ -89,28 +86,23 @@ class Lane:
 
     def clean(self, seed: int) -> Clean:
         """The agent without faults. Raises ``AssertionError``: something is wrong even so."""
-        if seed not in self._clean:
-            story = _Story(self, generate(seed), [])
-            story.play()
-            count = self._relay.count
-            clean = Clean(story.world.slots if story.world else [], count["r"], count["h"], story.account.points)
-            wrong = story.wrong or story.settle(clean)
-            assert not wrong, f"agent {seed} without faults: {wrong} {story.errors()}"
-            self._clean[seed] = clean
-        return self._clean[seed]
+        story = _Story(self, generate(seed), [])
+        story.play()
+        count = self._relay.count
+        clean = Clean(story.world.slots if story.world else [], count["r"], count["h"], story.account.points)
+        wrong = story.wrong or story.settle(clean)
+        assert not wrong, f"agent {seed} without faults: {wrong} {story.errors()}"
+        return clean
 
-    def play(self, scenario: Scenario, broken: Broken = nullcontext) -> Played:
+    def play(self, scenario: Scenario, clean: Clean, broken: Broken = nullcontext) -> Played:
         """Plays it to its end and settles all accounts.
 
         Args:
+            clean: what its agent does without faults.
             broken: breaks the library; entered in each worker before it begins to live.
         """
-        clean = self.clean(scenario.agent)
-        for _ in range(TRIES):
-            story = _Story(self, generate(scenario.agent), list(scenario.faults), broken)
-            story.play()
-            if not story.plan or story.wrong:
-                break
+        story = _Story(self, generate(scenario.agent), list(scenario.faults), broken)
+        story.play()
         wrong = story.wrong or story.settle(clean)
         trace = () if not wrong else (f"trace: {'; '.join(self._relay.trace)}", *story.account.errors, *story.errors())
         return Played(str(scenario), not story.plan, story.deaths, (*wrong, *trace))
@@ -153,15 +145,15 @@ class _Story:
         lane = self._lane
         own = self.plan[0] if self.plan and self.plan[0].place == "p" else None
         due = [fault for fault in self.plan if fault.place != "p"] if own is None else []
-        planned = len(due)
+        planned, hurried = len(due), any(fault.waits for fault in due)
         self.lives += 1
 
         def work() -> int:
             diary = Diary(self._diary, own.n if own is not None else None)
             with self._broken():
-                return live(self._agent, self._id, lane._relay.url, lane._clients, diary)
+                return live(self._agent, self._id, lane._relay.url, lane._clients, diary, hurried=hurried)
 
-        code = lane._relay.watch(fork_life(work, self._errors), due)
+        code = lane._relay.watch(fork_life(work, self._errors), due, self._agent.has_threads)
         fired = self.plan[: planned - len(due)] if own is None else [own] if code == -signal.SIGKILL else []
         self.plan = self.plan[len(fired) :]
         self.deaths += code == -signal.SIGKILL

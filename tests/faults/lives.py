@@ -21,13 +21,15 @@ import httpx2
 import openai
 
 import agentcheckpoint as ac
-from agentcheckpoint.store import dial
+from agentcheckpoint.store import dial, patience
 
 from .agents import Agent, Op
 from .diary import Diary
 
-TIMEOUT = 0.15
-"""Seconds that a worker waits for Redis's answer."""
+HURRY = 0.15
+"""Seconds that a worker waits for Redis's answer where one is to come too late."""
+TIMEOUTS = 36
+"""How many time-outs a worker that is hurried so waits for: a slow machine must not make a fault of its own."""
 MODEL = "demo-large"
 PRICES = {MODEL: ac.Price(input="2.5", output="10", cached="0.25")}
 BOUND = 100
@@ -57,7 +59,7 @@ class Clients:
 
     @staticmethod
     def to(base_url: str) -> Clients:
-        options: dict[str, Any] = {"base_url": base_url, "api_key": "k", "max_retries": 0, "timeout": 5}
+        options: dict[str, Any] = {"base_url": base_url, "api_key": "k", "max_retries": 0, "timeout": 60}
         plain = httpx2.Client(transport=httpx2.HTTPTransport(verify=False))
         waiting = httpx2.AsyncClient(transport=httpx2.AsyncHTTPTransport(verify=False))
         return Clients(
@@ -217,10 +219,15 @@ def _text(events: Sequence[Any]) -> str:
     return "".join(getattr(event, "delta", "") for event in events)
 
 
-def live(agent: Agent, run_id: str, url: str, clients: Clients, diary: Diary) -> int:
-    """Works until the agent is done, or fails as a user would expect. Returns the exit code."""
+def live(agent: Agent, run_id: str, url: str, clients: Clients, diary: Diary, *, hurried: bool = False) -> int:
+    """Works until the agent is done, or fails as a user would expect. Returns the exit code.
+
+    Args:
+        hurried: an answer of Redis's is to come too late.
+    """
     warnings.simplefilter("ignore")
-    dial.TIMEOUT = TIMEOUT
+    if hurried:
+        dial.TIMEOUT, patience.TIMEOUTS = HURRY, TIMEOUTS
     store = ac.connect(url)
     try:
         output = asyncio.run(_on_loop(agent, run_id, store, clients, diary)) if agent.is_async else None

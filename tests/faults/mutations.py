@@ -49,7 +49,8 @@ FRAGMENTS = (
     *(json.dumps(tag) for tag in TAGS),
 )  # fmt: skip
 """What may stand where a JSON value stood: some are JSON."""
-KINDS = ("birth", "opened", "intent", "done", "failed", "rejected", "closed", "DONE", "evil", "", f"{MARK}.Evil")
+KINDS = ("birth", "restarted", "opened", "waiting", "intent", "done", "failed", "rejected", "revived", "closed")
+KINDS = (*KINDS, "DONE", "evil", "", f"{MARK}.Evil")
 TOKENS = (
     b"0.a", b"1", b"1.", b".a", b"1.a.b", b"-1.a", b"1.a ", b" 1.a", b"1.\xc3\xa9", b"01.a", b"999999999999999.a",
     b"1000000000000000.a", b"1.a\n", b"{1}.a", b"*.*", b"1." + b"a" * 65, "\u0661.a".encode(), b"6.0123456789abcdef",

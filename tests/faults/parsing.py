@@ -101,7 +101,8 @@ def trouble(contents: Contents, loaded: loading.Loaded, sound: Contents) -> str 
     if loaded.meta["due"] and str(int(loaded.meta["due"])) != loaded.meta["due"]:
         return "a time that is none was taken"
     begun = next(entry for entry in reversed(loaded.entries) if isinstance(entry, About))
-    if (loaded.meta["agent"], loaded.meta["conversation"]) != (begun.agent or "", begun.conversation or ""):
+    copies = (loaded.meta["begun"], loaded.meta["agent"], loaded.meta["conversation"])
+    if copies != (begun.id, begun.agent or "", begun.conversation or ""):
         return "a run was taken that is filed under another agent or conversation"
     if int(loaded.meta["schema"]) != SCHEMA:
         return "a run of another schema was taken"

@@ -32,7 +32,7 @@ from .outside import DRAFT, MODEL, PRICES
 
 LEASE = 0.3
 """Seconds."""
-WAIT = 20.0
+WAIT = 60.0
 """Seconds that the heir waits for a lease which nobody renews any more."""
 THINK = ac.Step("think", prices=PRICES)
 PARALLEL = ("ask", "look", "ask", "look")

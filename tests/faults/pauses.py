@@ -37,7 +37,7 @@ EXTENTS = ("claims", "one step", "all")
 """How far the heir comes before the stopped worker goes on."""
 AT_ONCE = 12
 """How many scenarios are played at a time."""
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds until something counts as hanging."""
 MOMENTS = 5
 """Each so many-th scenario is stopped at a random moment instead of a point."""

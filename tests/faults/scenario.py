@@ -32,9 +32,9 @@ class Fault:
         return self.fate.startswith("kill")
 
     @property
-    def ends_the_life(self) -> bool:
-        """The worker dies of it, or its agent fails: there is no second try of a request in the agents."""
-        return self.deadly or self.place == "h"
+    def waits(self) -> bool:
+        """It happens to who has waited in vain for an answer."""
+        return self.fate in ("delay", "late")
 
     def __str__(self) -> str:
         return f"{self.place}{self.n}.{self.fate}"

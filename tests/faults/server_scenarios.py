@@ -90,6 +90,11 @@ def outlive(room: Room, work: Callable[[], None], delays: Iterable[float] = ()) 
         server.start()
 
 
+def be_patient() -> None:
+    """In a worker: it tries long enough for a server that is started again on a slow machine."""
+    patience.PAUSES = (*patience.PAUSES, *(3.2,) * 12)  # type: ignore[assignment]
+
+
 def _after(delays: Iterator[float]) -> float:
     return time.monotonic() + next(delays, 2 * PATIENCE)
 
@@ -106,6 +111,7 @@ class Death:
         diary, pid = room.diary(), room.server.pid
 
         def work() -> None:
+            be_patient()
             with armed(Fuse(diary, self.n, self.moment, lambda: os.kill(pid, signal.SIGKILL))):
                 live(self.agent, room.name, room.server.url, diary)
 
@@ -134,6 +140,7 @@ class RandomDeaths:
         diary, rng = room.diary(), room.rng
 
         def work() -> None:
+            be_patient()
             with armed(Fuse(diary, 0, "before", lambda: None)):
                 live(self.agent, room.name, room.server.url, diary)
 

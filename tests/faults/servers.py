@@ -16,8 +16,8 @@ from redis.retry import Retry
 
 from agentcheckpoint.store.server_binary import find_binary
 
-PATIENCE = 20.0
-"""Seconds to wait for a server to answer, or for anything else that must come."""
+PATIENCE = 60.0
+"""Seconds to wait for a server to answer, or for anything else that must come: a machine may be slow."""
 
 _KEPT = {"appendonly": "yes", "appendfsync": "always", "save": "", "port": "0"}
 

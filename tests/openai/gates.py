@@ -52,7 +52,7 @@ class _Gated(httpx2.SyncByteStream, httpx2.AsyncByteStream):
         data = b"".join(self._inner)
         first = data.index(b"\n\n") + 2
         yield data[:first]
-        assert self._gate.wait(10), "the first event was not handed on before the next one was read"
+        assert self._gate.wait(60), "the first event was not handed on before the next one was read"
         yield data[first:]
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -85,7 +85,7 @@ class Stalled:
 
     def __exit__(self, *_: object) -> None:
         self.go_on.set()
-        self._thread.join(10)
+        self._thread.join(60)
         self._listening.close()
 
     def _serve(self) -> None:

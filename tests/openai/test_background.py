@@ -9,7 +9,7 @@ from typing import Any
 
 import openai
 import pytest
-from asking import MODEL, async_client, bills, recorded, sync_client
+from asking import MODEL, async_client, bills, ready_after, recorded, sync_client
 from openai import AsyncOpenAI, OpenAI
 
 import agentcheckpoint as ac
@@ -62,7 +62,8 @@ async def test_async_clients_settle_it_too(url: str, provider: Provider) -> None
 
 
 def test_a_resume_goes_on_polling_for_what_was_asked_before(url: str) -> None:
-    with Provider(scripted(Answer(text="at last", delay=0.4))) as provider:
+    with Provider(scripted(Answer(text="at last", delay=SLOW))) as provider:
+        ready_after(provider, looks=3)
         with sync_client(provider) as client, ac.run("r", store=url) as run:
             known_as = ask(client).id
             assert client.responses.retrieve(known_as).status == "in_progress"
@@ -139,14 +140,14 @@ def test_looks_at_the_same_time_book_it_once(url: str, provider: Provider) -> No
         gate = threading.Barrier(4)
 
         def look() -> None:
-            gate.wait(10)
+            gate.wait(60)
             client.responses.retrieve(known_as)
 
         threads = [threading.Thread(target=run.bind(look)) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
     view = ac.get("r", store=url)
     assert [entry.k for entry in view.entries].count("settled") == 1
     settled(provider, url)

@@ -122,7 +122,7 @@ def waits(together: threading.Barrier) -> Any:
 
     def brain(request: Request, /) -> Answer:
         if request.messages[-1]["content"] != "hi":
-            together.wait(20)
+            together.wait(60)
         return Answer(text="ok")
 
     return brain

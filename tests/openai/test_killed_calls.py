@@ -47,7 +47,7 @@ def test_what_dies_before_its_commit_is_bought_again_once_and_is_in_the_ledger(
     run_id = f"{kind}-{point}".replace(" ", "-")
     with Provider(scripted(*words), journal=tmp_path / "journal") as provider:
         command = [sys.executable, str(SCRIPT), store, provider.url, kind, point, run_id]
-        died = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        died = subprocess.run(command, capture_output=True, text=True, timeout=250)
         assert died.returncode == -signal.SIGKILL, died.stderr
         paid_before = len(provider.journal)
         first = work(store, provider.url, kind, "nowhere", run_id)

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from asking import KEY, bills, sync_client
+from asking import KEY, bills, ready_after, sync_client
 from openai import OpenAI
 from recovering import COLOURS, KINDS, WORDS, Stop, ask, life, life_of, paid_once, recovering, stopped, stopping
 
@@ -40,8 +40,9 @@ def test_an_answer_whose_id_is_stored_is_fetched_by_the_next_attempt(url: str, k
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_answer_still_being_made_is_waited_for(url: str, kind: str) -> None:
-    with Provider(scripted(Answer(text=WORDS, chunk_delay=0.05))) as provider:
+    with Provider(scripted(Answer(text=WORDS, chunk_delay=60))) as provider:
         provider.expire_streams()
+        ready_after(provider, looks=3)
         known_as = stopped(provider, url, kind)
         assert life(provider, url, kind).id == known_as
         assert len(provider.looks) > 2
@@ -50,7 +51,8 @@ def test_an_answer_still_being_made_is_waited_for(url: str, kind: str) -> None:
 
 @pytest.mark.parametrize("colour", COLOURS)
 def test_a_stream_still_under_way_is_read_live(url: str, colour: str) -> None:
-    with Provider(scripted(Answer(text=WORDS, chunk_delay=0.03))) as provider:
+    with Provider(scripted(Answer(text=WORDS, chunk_delay=60))) as provider:
+        ready_after(provider, looks=1)
         known_as = stopped(provider, url, "stream", colour)
         assert life(provider, url, "stream", colour).id == known_as
         assert [look.partition("?")[2] for look in provider.looks] == ["", "stream=true"]
@@ -59,11 +61,12 @@ def test_a_stream_still_under_way_is_read_live(url: str, colour: str) -> None:
 
 @pytest.mark.parametrize("colour", COLOURS)
 def test_one_that_is_waited_for_too_long_is_a_time_out_and_not_bought_again(url: str, colour: str) -> None:
-    with Provider(scripted(Answer(text="x", chunk_delay=1.0))) as provider:
+    with Provider(scripted(Answer(text="x", chunk_delay=60))) as provider:
         stopped(provider, url, "plain", colour)
         with pytest.raises(openai.APITimeoutError):
             life(provider, url, "plain", colour, timeout=0.2, max_retries=0)
         assert bills(url) == ["unresolved"] and len(provider.journal) == 1
+        ready_after(provider, looks=len(provider.looks) + 1)
         life(provider, url, "plain", colour)
         paid_once(provider, url)
 

@@ -50,7 +50,7 @@ def die(store: str, provider: Provider, kind: str, point: str) -> str:
     """A life that is killed there; the run's id."""
     run_id = f"{kind} {point} {provider.url}"
     command = [sys.executable, str(SCRIPT), store, provider.url, kind, point, run_id]
-    died = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    died = subprocess.run(command, capture_output=True, text=True, timeout=250)
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert len(provider.journal) == 1, "it was killed after the provider was paid"
     return run_id

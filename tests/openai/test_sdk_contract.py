@@ -14,6 +14,7 @@ import httpx2
 import openai
 import pytest
 from asking import MODEL, async_client, bills, chat, chat_async, sync_client, user
+from faults.servers import until
 from openai import AsyncOpenAI, OpenAI
 
 import agentcheckpoint as ac
@@ -158,9 +159,13 @@ def test_an_interrupt_during_a_request_ends_it_at_once(url: str) -> None:
     """A real signal, in a real wait for an answer."""
     main = threading.get_ident()
 
+    def press() -> None:
+        until(lambda: len(provider.journal) == 1, "the provider is paid")
+        signal.pthread_kill(main, signal.SIGINT)
+
     def brain(_: Request) -> Answer:
-        threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT)).start()
-        return Answer(text="late", delay=20)
+        threading.Thread(target=press).start()
+        return Answer(text="late", delay=600)
 
     with Provider(brain) as provider, pytest.raises(KeyboardInterrupt):
         call(provider, url, "chat", "sync")

@@ -152,6 +152,7 @@ def a_load(token: str, *entries: Any, meta: dict[str, str] | None = None, result
         "state": "running",
         "attempt": "1",
         "due": "",
+        "begun": "birth",
         "agent": "",
         "conversation": "",
     }

@@ -18,12 +18,14 @@ class Proxy:
     Attributes:
         plan: what to do with the n-th EXEC from now on; others pass.
         executed: how many EXECs reached the server.
+        struck: set as soon as a planned EXEC was met; ``arm`` clears it.
     """
 
     def __init__(self, directory: Path, server: str) -> None:
         self.path = str(directory / "proxy")
         self.plan: dict[int, Fate] = {}
         self.executed = 0
+        self.struck = threading.Event()
         self._seen = 0
         self._server = server
         self._lock = threading.Lock()
@@ -36,6 +38,7 @@ class Proxy:
         """``arm(n1="cut after")``: the first EXEC from now on loses its reply."""
         with self._lock:
             self._seen = 0
+            self.struck.clear()
             self.plan = {int(name[1:]): fate for name, fate in fates.items()}
 
     def close(self) -> None:
@@ -62,10 +65,13 @@ class Proxy:
                     if planned != "cut before":
                         self.executed += 1
                 if planned == "cut before":
+                    self.struck.set()
                     break
                 if planned is not None:
                     fate.append(planned)
             server.sendall(data)
+            if fate:
+                self.struck.set()
         _shut(client, server)
 
     def _downstream(self, client: socket.socket, server: socket.socket, fate: list[Fate]) -> None:

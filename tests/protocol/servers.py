@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import shutil
 import warnings
@@ -12,6 +13,7 @@ import pytest
 from faults.servers import Server, binaries
 
 from agentcheckpoint.errors import DurabilityWarning
+from agentcheckpoint.store.effects import Packet
 from agentcheckpoint.store.embedded import ensure_server, stop_server
 
 SERVERS = ("memory", "embedded", "redis")
@@ -20,6 +22,14 @@ REAL = [
     for name in SERVERS[1:]
 ]
 """The binaries of real servers, for tests that start and kill their own."""
+
+UNANSWERED = Packet((("BLPOP", "nothing", "600"),))
+"""The server answers it when something is pushed to ``nothing``, and not before."""
+
+
+def waiting(server: Server) -> int:
+    """How many clients wait for the answer to such a packet: it has come to the server."""
+    return int(re.search(rb"blocked_clients:(\d+)", server.ask("INFO", "clients"))[1])  # type: ignore[index]
 
 
 class RedisServer(Server):

@@ -78,7 +78,7 @@ def colour(request: pytest.FixtureRequest, server_url: str) -> Colour:
 
 @pytest.fixture
 def worker(run_id: str) -> Callable[..., Fence]:
-    def made(ttl: float = 30.0) -> Fence:
+    def made(ttl: float = 900.0) -> Fence:
         fence = Fence(RunKeys(run_tag("default", run_id)), "default", run_id)
         fence.holder, fence.ttl_ms = STRANGER, int(ttl * 1000)
         return fence
@@ -103,7 +103,7 @@ def committing(fence: Fence, slot: str, result: bytes = b"r", cost: int = 0) -> 
 
 def expire(colour: Colour, fence: Fence) -> None:
     """Time passes: the lease runs out."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while colour.ask("EXISTS", fence.keys.lease(fence.token)):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -126,13 +126,13 @@ def test_what_was_committed_is_loaded_with_its_result_and_its_cost(colour: Colou
 
 
 def test_a_lease_keeps_others_out_until_it_runs_out_and_renewals_prolong_it(colour: Colour, worker: Any) -> None:
-    owner = worker(20)
+    owner = worker(600)
     colour.run(opening(owner))
     outcome = colour.run(opening(worker()))
-    assert isinstance(outcome, Busy) and 0 < outcome.ttl <= 20 and outcome.holder is not None
-    owner.ttl_ms = 60_000
+    assert isinstance(outcome, Busy) and 0 < outcome.ttl <= 600 and outcome.holder is not None
+    owner.ttl_ms = 1_200_000
     colour.run(renew(owner))
-    assert colour.ask("PTTL", owner.keys.lease(owner.token)) > 20_000
+    assert colour.ask("PTTL", owner.keys.lease(owner.token)) > 600_000
     owner.ttl_ms = 30
     colour.run(committing(owner, "a"))
     expire(colour, owner)
@@ -280,7 +280,7 @@ def test_a_claim_that_was_forestalled_writes_nothing_and_looks_again(colour: Col
                 if len(looked) == 1 and change == "the head":
                     Colour(colour.store, False).run(opening(other))
                 elif len(looked) == 1:
-                    first.ttl_ms = 30_000
+                    first.ttl_ms = 900_000
                     Colour(colour.store, False).run(renew(first))
             try:
                 effect = protocol.send((yield effect))

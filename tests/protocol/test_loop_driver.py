@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from servers import RedisServer
+from servers import UNANSWERED, RedisServer, waiting
 
 from agentcheckpoint.errors import StoreRefused
 from agentcheckpoint.store.dial import dial_url
@@ -18,12 +18,26 @@ from agentcheckpoint.store.effects import Await, Lost, NotSent, Packet, Pause, P
 from agentcheckpoint.store.store import Store
 from agentcheckpoint.store.wire import AsyncWire
 
-SLOW = Packet((("BLPOP", "nothing", "0.3"),))
-
 
 @pytest.fixture
 def store(redis_server: RedisServer) -> Store:
-    return Store(dial_url(redis_server.url))
+    made = Store(dial_url(redis_server.url))
+    made._dial.timeout = 60.0
+    return made
+
+
+async def come_to(server: RedisServer) -> None:
+    """Waits until the server has an unanswered packet."""
+    while not waiting(server):
+        await asyncio.sleep(0.01)
+
+
+def answer(server: RedisServer) -> None:
+    """Lets the server answer it."""
+    server.ask("RPUSH", "nothing", "at last")
+
+
+ANSWERED = [b"nothing", b"at last"]
 
 
 def ask(*command: Any) -> Protocol[Any]:
@@ -63,8 +77,11 @@ async def test_each_caller_of_a_batch_is_told_by_an_exception_of_its_own(
     elif how == "refused":
         store = Store(dial_url(f"unix://nobody:wrong@{redis_server.socket}"))
     else:
-        store._dial.timeout = 0.1
-        blocked = asyncio.ensure_future(store.run_async(ask("BLPOP", "nothing", "0.5")))
+        store.loop_driver().retain()
+        await store.run_async(ask("PING"))
+        wire: Any = store.loop_driver()._wire
+        wire._connection.socket_timeout = 0.1
+        blocked = asyncio.ensure_future(store.run_async(ask("BLPOP", "nothing", "600")))
     errors = await asyncio.gather(*(store.run_async(caught()) for _ in range(3)))
     expected = {"not sent": NotSent, "lost": Lost, "refused": StoreRefused}[how]
     assert [type(error) for error in errors] == [expected] * 3
@@ -72,65 +89,83 @@ async def test_each_caller_of_a_batch_is_told_by_an_exception_of_its_own(
     if how == "lost":
         with pytest.raises(Lost):
             await blocked
+        await store.loop_driver().release()
 
 
-async def test_a_cancelled_caller_hears_of_it_after_its_packet_is_answered(store: Store) -> None:
+async def test_a_cancelled_caller_hears_of_it_after_its_packet_is_answered(
+    store: Store, redis_server: RedisServer
+) -> None:
     seen: list[Any] = []
 
     def committing() -> Protocol[None]:
-        seen.append((yield SLOW)[0])
+        seen.append((yield UNANSWERED)[0])
 
     task = asyncio.ensure_future(store.run_async(committing()))
+    await come_to(redis_server)
     for _ in range(3):
-        await asyncio.sleep(0.05)
         task.cancel()
+        await asyncio.sleep(0.02)
+    assert not task.done() and seen == []
+    answer(redis_server)
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert seen == [None]
+    assert seen == [ANSWERED]
 
 
-async def test_a_cancellation_carries_the_error_that_the_protocol_ended_with(store: Store) -> None:
+async def test_a_cancellation_carries_the_error_that_the_protocol_ended_with(
+    store: Store, redis_server: RedisServer
+) -> None:
     def failing() -> Protocol[None]:
-        yield SLOW
+        yield UNANSWERED
         raise StoreRefused("no", value="paid")
 
     task = asyncio.ensure_future(store.run_async(failing()))
-    await asyncio.sleep(0.05)
+    await come_to(redis_server)
     task.cancel()
+    answer(redis_server)
     with pytest.raises(asyncio.CancelledError) as cancelled:
         await task
     assert isinstance(cancelled.value.__cause__, StoreRefused) and cancelled.value.__cause__.value == "paid"
 
 
 @pytest.mark.parametrize("what", ["a pause", "another's step", "a pause after a packet"])
-async def test_a_cancellation_ends_a_wait_with_nothing_under_way(store: Store, what: str) -> None:
+async def test_a_cancellation_ends_a_wait_with_nothing_under_way(
+    store: Store, redis_server: RedisServer, what: str
+) -> None:
     left: list[str] = []
 
-    def waiting() -> Protocol[None]:
+    def pausing() -> Protocol[None]:
         try:
             if what == "another's step":
                 yield Await(Future(), idle=True)
             if what == "a pause after a packet":
-                yield SLOW
+                yield UNANSWERED
             yield Pause(100, idle=True)
         finally:
             left.append("closed")
 
-    task = asyncio.ensure_future(store.run_async(waiting()))
-    await asyncio.sleep(0.05)
+    task = asyncio.ensure_future(store.run_async(pausing()))
+    if what == "a pause after a packet":
+        await come_to(redis_server)
+    else:
+        await asyncio.sleep(0.02)
     task.cancel()
+    if what == "a pause after a packet":
+        answer(redis_server)
     with pytest.raises(asyncio.CancelledError):
         await task
     assert left == ["closed"]
 
 
-async def test_a_loop_that_cancels_every_task_sends_no_packet_that_was_still_waiting(store: Store) -> None:
+async def test_a_loop_that_cancels_every_task_sends_no_packet_that_was_still_waiting(
+    store: Store, redis_server: RedisServer
+) -> None:
     await store.run_async(ask("DEL", "late"))
     store.loop_driver().retain()
-    slow = asyncio.ensure_future(store.run_async(ask("BLPOP", "nothing", "0.3")))
-    await asyncio.sleep(0.05)
+    slow = asyncio.ensure_future(store.run_async(ask("BLPOP", "nothing", "600")))
+    await come_to(redis_server)
     late = asyncio.ensure_future(store.run_async(ask("SET", "late", "1")))
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.02)
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
     outcomes = await asyncio.gather(slow, late, return_exceptions=True)
@@ -144,7 +179,10 @@ async def test_a_connection_that_was_closed_while_idle_is_noticed_before_it_is_u
     idle = await store.run_async(ask("CLIENT", "ID"))
     assert await store.run_async(ask("CLIENT", "ID")) == idle, "it is kept"
     await asyncio.to_thread(store.run, ask("CLIENT", "KILL", "ID", idle))
-    await asyncio.sleep(0.05)
+    wire = store.loop_driver()._wire
+    assert wire is not None
+    while not await wire.stale():
+        await asyncio.sleep(0.01)
     assert await store.run_async(ask("CLIENT", "ID")) != idle
     await store.loop_driver().release()
 
@@ -152,6 +190,7 @@ async def test_a_connection_that_was_closed_while_idle_is_noticed_before_it_is_u
 async def test_a_watch_is_not_ended_by_anothers_commit_on_the_same_loop(store: Store) -> None:
     def claiming() -> Protocol[Any]:
         yield Packet((("WATCH", "head"),), held=True)
+        watching.set()
         yield Await(changed)
         return (yield Packet((("MULTI",), ("SET", "head", "mine"), ("EXEC",)), held=True))[-1]
 
@@ -159,8 +198,9 @@ async def test_a_watch_is_not_ended_by_anothers_commit_on_the_same_loop(store: S
         return (yield Packet((("MULTI",), ("SET", "head", "another's"), ("EXEC",))))[-1]
 
     changed: Future[None] = Future()
+    watching = asyncio.Event()
     claim = asyncio.ensure_future(store.run_async(claiming()))
-    await asyncio.sleep(0.05)
+    await watching.wait()
     assert await store.run_async(committing()) == [b"OK"]
     changed.set_result(None)
     assert await claim is None

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from faults.servers import until
 
 import agentcheckpoint as ac
 from agentcheckpoint.core.ids import run_tag
@@ -224,8 +225,12 @@ def test_all_keys_of_a_run_share_one_slot(server_url: str, run_id: str) -> None:
 
 def test_a_lease_is_renewed_while_the_loop_is_blocked(server_url: str, run_id: str) -> None:
     async def blocks() -> None:
-        async with ac.run(run_id, store=server_url, lease=0.3):
+        async with ac.run(run_id, store=server_url, lease=0.3) as run:
+            lease = keys_of(run_id).lease(head_of(server_url, run_id))
             time.sleep(0.8)
+            until(lambda: ask(server_url, "EXISTS", lease) == 1, "it is renewed after it would have run out")
+            run._attempt.fence.ttl_ms = 900_000  # the next renewal's: from then on a slow machine must not lose it
+            until(lambda: ask(server_url, "PTTL", lease) > 300, "it is renewed again")
             with pytest.raises(ac.RunBusy):
                 await asyncio.to_thread(_open, server_url, run_id)
 

@@ -6,21 +6,19 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import pytest
-from servers import RedisServer
+from faults.servers import until
+from servers import UNANSWERED, RedisServer, waiting
 
 from agentcheckpoint.errors import StoreUnavailable
 from agentcheckpoint.store import connect as connecting
 from agentcheckpoint.store.dial import dial_url
 from agentcheckpoint.store.effects import Lost, NotSent, Packet, Pause, Protocol, Refusal
 from agentcheckpoint.store.store import Store
-
-SLOW = Packet((("BLPOP", "nothing", "0.4"),))
-"""The server answers it only after 0.4 seconds."""
 
 
 class SoftLimit(Exception):
@@ -29,7 +27,9 @@ class SoftLimit(Exception):
 
 @pytest.fixture
 def store(redis_server: RedisServer) -> Store:
-    return Store(dial_url(redis_server.url))
+    made = Store(dial_url(redis_server.url))
+    made._dial.timeout = 60.0  # nothing but an interrupt ends a wait
+    return made
 
 
 def ask(*command: Any, held: bool = False) -> Protocol[Any]:
@@ -39,7 +39,7 @@ def ask(*command: Any, held: bool = False) -> Protocol[Any]:
 def settling(seen: list[str]) -> Protocol[str]:
     """A commit in small: what left is settled before anything unwinds."""
     try:
-        yield SLOW
+        yield UNANSWERED
     except Lost:
         seen.append("lost")
         yield Pause(0.01)
@@ -52,58 +52,74 @@ def _raise(number: int, frame: object) -> None:
     raise SoftLimit
 
 
+def interrupt(when: Callable[[], bool], number: int = signal.SIGINT) -> threading.Thread:
+    """A thread that sends this process a signal, Ctrl-C's if no other, as soon as that is true."""
+
+    def strike() -> None:
+        until(when, "the moment of the interrupt")
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=strike)
+    thread.start()
+    return thread
+
+
 @contextmanager
-def interrupted() -> Iterator[None]:
-    """Sends this process Ctrl-C while a slow packet is out."""
-    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+def interrupted(server: RedisServer, number: int = signal.SIGINT) -> Iterator[None]:
+    """Sends this process a signal while an unanswered packet is out."""
+    until(lambda: not waiting(server), "the packets of others are gone")
+    thread = interrupt(lambda: waiting(server) > 0, number)
     yield
-    timer.join()
+    thread.join()
 
 
 # -- interrupts -------------------------------------------------------------------------------------------------------
 
 
-def test_an_interrupt_is_heard_after_the_packet_that_was_out_is_settled(store: Store) -> None:
+def test_an_interrupt_is_heard_after_the_packet_that_was_out_is_settled(
+    store: Store, redis_server: RedisServer
+) -> None:
     seen: list[str] = []
-    with interrupted(), pytest.raises(KeyboardInterrupt):
+    with interrupted(redis_server), pytest.raises(KeyboardInterrupt):
         store.run(settling(seen))
     assert seen == ["lost", "settled"]
 
 
-def test_whatever_a_signal_raises_is_heard_after_the_packet_is_settled(store: Store) -> None:
+def test_whatever_a_signal_raises_is_heard_after_the_packet_is_settled(
+    store: Store, redis_server: RedisServer
+) -> None:
     seen: list[str] = []
     before = signal.signal(signal.SIGALRM, _raise)
-    signal.setitimer(signal.ITIMER_REAL, 0.1)
     try:
-        with pytest.raises(SoftLimit):
+        with interrupted(redis_server, signal.SIGALRM), pytest.raises(SoftLimit):
             store.run(settling(seen))
     finally:
         signal.signal(signal.SIGALRM, before)
     assert seen == ["lost", "settled"]
 
 
-def test_an_interrupt_is_not_lost_when_the_settlement_fails(store: Store) -> None:
+def test_an_interrupt_is_not_lost_when_the_settlement_fails(store: Store, redis_server: RedisServer) -> None:
     def failing() -> Protocol[None]:
         try:
-            yield SLOW
+            yield UNANSWERED
         except Lost:
             raise StoreUnavailable("the server is away", value="paid") from None
 
-    with interrupted(), pytest.raises(KeyboardInterrupt) as caught:
+    with interrupted(redis_server), pytest.raises(KeyboardInterrupt) as caught:
         store.run(failing())
     assert isinstance(caught.value.__cause__, StoreUnavailable) and caught.value.__cause__.value == "paid"
 
 
-def test_the_third_interrupt_ends_it_and_leaves_nobody_waiting(store: Store) -> None:
+def test_the_third_interrupt_ends_it_and_leaves_nobody_waiting(store: Store, redis_server: RedisServer) -> None:
     left: list[str] = []
 
     def stubborn() -> Protocol[None]:
         try:
             while True:
-                threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+                until(lambda: not waiting(redis_server), "the packet before is gone")
+                interrupt(lambda: waiting(redis_server) > 0)
                 with suppress(Lost):
-                    yield SLOW
+                    yield UNANSWERED
                 left.append("lost")
         finally:
             left.append("closed")
@@ -115,15 +131,20 @@ def test_the_third_interrupt_ends_it_and_leaves_nobody_waiting(store: Store) -> 
 
 
 @pytest.mark.parametrize("came", ["while it waits", "before it waits"])
-def test_an_interrupt_ends_a_wait_with_nothing_under_way(store: Store, came: str) -> None:
-    def waiting() -> Protocol[None]:
+def test_an_interrupt_ends_a_wait_with_nothing_under_way(store: Store, redis_server: RedisServer, came: str) -> None:
+    def pausing() -> Protocol[None]:
         if came == "before it waits":
             with suppress(Lost):
-                yield SLOW
+                yield UNANSWERED
+        else:
+            about_to_wait.set()
         yield Pause(100, idle=True)
 
-    with interrupted(), pytest.raises(KeyboardInterrupt):
-        store.run(waiting())
+    about_to_wait = threading.Event()
+    if came == "while it waits":
+        interrupt(lambda: about_to_wait.wait(0.1) and not time.sleep(0.1))  # it waits by then
+    with interrupted(redis_server) if came == "before it waits" else nullcontext(), pytest.raises(KeyboardInterrupt):
+        store.run(pausing())
 
 
 # -- connections ---------------------------------------------------------------------------------------------------
@@ -133,7 +154,7 @@ def test_a_connection_that_was_closed_while_idle_is_noticed_before_it_is_used(st
     idle = store.run(ask("CLIENT", "ID"))
     assert store.run(ask("CLIENT", "ID")) == idle, "it is kept"
     Store(store._dial).run(ask("CLIENT", "KILL", "ID", idle))
-    time.sleep(0.05)
+    until(lambda: store._threads._idle[-1].stale(), "the connection is seen to be closed")
     assert store.run(ask("CLIENT", "ID")) != idle
 
 

@@ -167,6 +167,9 @@ def _never(*args: Any, **options: Any) -> None:
     return None
 
 
+_MARKS = "store.loading._check_birth store.loading._check_about"
+"""What is compared with the log's first entry, and with the one that has begun the run."""
+
 VARIANTS = (
     _model("a-foreign-head-is-committed", "rule 1", "store.commit.judge", _taking("foreign")),
     _model("a-missing-head-is-committed", "rule 1", "store.commit.judge", _taking("gone")),
@@ -181,7 +184,7 @@ VARIANTS = (
     _model("an-unanswered-commit-is-settled-by-looking", "rule 4", "store.commit._settle", _settled_by_looking),
     _model("a-claim-goes-on-without-its-watch", "rule 6", "store.wire.Wire.exchange", _sent_again(":head")),
     _model("a-claim-does-not-watch-the-head", "rule 6", "store.claim._look", _blind(claim._look, "head")),
-    _rollback("no-birth-marks-are-checked", "rule 9", "store.loading._check_birth", _never),
+    _rollback("no-birth-marks-are-checked", "rule 9", _MARKS, _never),
     _model("a-time-to-live-goes-along", "rule 9", "store.claim._claim_commands", _no_persist),
     _rollback("no-lengths-are-checked", "rule 10", "store.fence.Count.agrees", _always),
     _rollback("a-settlement-need-not-find-all", "rule 10", "store.fence.Fence.loaded", _forgetful),

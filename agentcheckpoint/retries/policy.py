@@ -16,9 +16,9 @@ from agentcheckpoint.core.progress import Progress
 from agentcheckpoint.core.roundtrip import name_of
 from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.flow import ASYNC_IN_BLOCKING, Course, Invoke, Raised, Returned
-from agentcheckpoint.retry.asked import asked_wait
-from agentcheckpoint.retry.conditions import tell
-from agentcheckpoint.retry.never import Level, never
+from agentcheckpoint.retries.asked import asked_wait
+from agentcheckpoint.retries.conditions import tell
+from agentcheckpoint.retries.never import Level, never
 
 LONGEST = 10.0 * 365 * 86_400
 """Seconds: no wait is longer. tenacity's own waits know of no end."""

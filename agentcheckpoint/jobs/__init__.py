@@ -1,0 +1,1 @@
+"""Runs as jobs: found when they are due, worked on, cancelled and retried from outside."""

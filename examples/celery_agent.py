@@ -1,0 +1,49 @@
+"""An agent on Celery, whose runs survive their workers. docs/engines.md tells what happens when one is killed.
+
+celery --app celery_agent worker                             # as many as you like, on as many machines
+python celery_agent.py essay-1 "Why does a bee dance?"       # starts a run; done twice, it is there once
+
+It needs $OPENAI_API_KEY; any server that speaks OpenAI's wire format will do ($OPENAI_BASE_URL, $OPENAI_MODEL).
+"""
+
+import os
+import sys
+from functools import cache
+
+from celery import Celery
+from openai import OpenAI
+
+import agentcheckpoint as ac
+from agentcheckpoint.jobs.celery import AgentTasks
+
+MODEL = os.environ.get("OPENAI_MODEL", "gpt-5-mini")
+BROKER = os.environ.get("BROKER_URL", "redis://localhost:6379/0")
+
+app = Celery("celery_agent", broker=BROKER)
+app.conf.worker_prefetch_multiplier = 1  # no run waits behind a long one
+
+
+@cache
+def client() -> OpenAI:
+    return ac.wrap(OpenAI())
+
+
+def ask(text: str) -> str:
+    """One paid call: a step of the run."""
+    return client().responses.create(model=MODEL, input=text).output_text
+
+
+@ac.agent
+def write(question: str) -> str:
+    """Three paid calls. A worker that takes over goes on after the last of them that is stored."""
+    outline = ask(f"Outline an answer to this question: {question}")
+    draft = ask(f"Write it out: {outline}")
+    return ask(f"Make it shorter: {draft}")
+
+
+tasks = AgentTasks(app, [write])
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit('usage: python celery_agent.py RUN_ID "QUESTION"')
+    print("started" if tasks.start(write, *sys.argv[1:]) else "is there already")
