@@ -41,6 +41,7 @@ RULES: Mapping[type[BaseException], Rule] = {
     errors.WaitTimeout: "never",
     errors.WaitNotFound: "never",
     errors.AlreadyAnswered: "never",
+    errors.AnswerRefused: "never",
     errors.NotApproved: "never",
     errors.StepTimeout: "policy",
     errors.RunTimeout: "run",
