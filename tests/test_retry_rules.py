@@ -37,12 +37,14 @@ EXPECTED = {
         errors.InvalidName, errors.InvalidStore, errors.NotInstalled, errors.RunMisuse, errors.RunDeleted,
         errors.BudgetExceeded, errors.StepMismatch, errors.ResultNotStorable, errors.LeaseLost, errors.CheckpointsLost,
         errors.CheckpointCorrupt, errors.SchemaTooNew, NameError, UnboundLocalError, SyntaxError, ImportError,
-        ModuleNotFoundError, NotImplementedError, TypeError, AttributeError,
+        ModuleNotFoundError, NotImplementedError, TypeError, AttributeError, errors.RunExists, errors.RunCancelled,
+        errors.StepInDoubt, errors.NotApproved, errors.WaitTimeout, errors.WaitNotFound, errors.AlreadyAnswered,
+        errors.AnswerRefused,
     ],
-    "run": [errors.StoreError, errors.StoreUnavailable, errors.StoreRefused, errors.CommitUnknown],
+    "run": [errors.RunTimeout, errors.StoreError, errors.StoreUnavailable, errors.StoreRefused, errors.CommitUnknown],
     "policy": [
         errors.AgentCheckpointError, errors.RunNotFound, errors.RunBusy, errors.StepRejected, Exception, ValueError,
-        OSError, TimeoutError, RuntimeError, StopIteration, tenacity.TryAgain,
+        OSError, TimeoutError, RuntimeError, StopIteration, tenacity.TryAgain, errors.StepTimeout,
     ],
 }  # fmt: skip
 CASES = [(kind, rule) for rule, kinds in EXPECTED.items() for kind in kinds]
