@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from agentcheckpoint.asked import plan_wait
-from agentcheckpoint.core.journal import Scope
 from agentcheckpoint.core.waits import LONGEST_PROMPT
 from agentcheckpoint.errors import NotApproved, RunMisuse
 from agentcheckpoint.flow import Course, Raised
@@ -41,7 +40,7 @@ def ask_first(plan: Plan) -> Course[None]:
         Suspended: he has said nothing yet.
     """
     prompt, about = _prompt(plan), plan.call.inputs.digest
-    wait = plan_wait(plan.attempt, ASK, Approval, prompt, None, 0.0, scope=Scope(plan.slot), about=about)
+    wait = plan_wait(plan.attempt, ASK, Approval, prompt, None, 0.0, scope=plan.inside(), about=about)
     said = yield from wait_flow(wait)
     if isinstance(said, Raised):
         raise said.error

@@ -11,7 +11,7 @@ from agentcheckpoint.core.amounts import Dollars
 from agentcheckpoint.core.budget import Budget
 from agentcheckpoint.core.codec import UNANNOTATED
 from agentcheckpoint.core.ids import check_tags
-from agentcheckpoint.options import Approve, Effect, InDoubt, OnMismatch, RunOptions, all_budgets
+from agentcheckpoint.options import Effect, InDoubt, OnMismatch, RunOptions, all_budgets
 from agentcheckpoint.recipe import Recipe, mark_async
 from agentcheckpoint.tools import Tool
 
@@ -61,7 +61,7 @@ def step(
     in_doubt: InDoubt | None = None,
     verify: Callable[..., Any] | None = None,
     timeout: float | None = None,
-    approve: Approve = False,
+    approve: bool | str | Key[P] = False,
 ) -> StepDecorator: ...
 def step(fn: Any = None, /, **options: Any) -> Any:
     """Makes each call of a function, async or not, a step of the current run. Works on methods too.
@@ -111,7 +111,7 @@ def tool(
     in_doubt: InDoubt | None = None,
     verify: Callable[..., Any] | None = None,
     timeout: float | None = None,
-    approve: Approve = False,
+    approve: bool | str | Key[P] = False,
 ) -> ToolDecorator: ...
 def tool(fn: Any = None, /, **options: Any) -> Any:
     """Makes a function a tool for a model: a step, with the schema to announce it by and a ``call`` to run it by.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import math
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -308,6 +309,46 @@ async def effects(run: ac.Run, a_run: ac.AsyncRun) -> None:
     ac.Step("s", effect="once", in_doubt="guess")  # type: ignore[arg-type]
     ac.step(effect="once", in_doubt="guess")  # type: ignore[call-overload]
     ac.run("r", timeout="1")  # type: ignore[arg-type]
+
+
+# -- waits ----------------------------------------------------------------------------------------------------------
+
+
+@ac.tool(approve=True)
+def pay_out(order: int) -> str:
+    return ""
+
+
+@ac.step(approve=lambda order: f"Ship {order}?")
+def ship(order: int) -> str:
+    return ""
+
+
+async def waits(run: ac.Run, a_run: ac.AsyncRun) -> None:
+    assert_type(run.wait_for("w", ac.Approval, prompt="?", timeout=datetime.timedelta(days=1)), ac.Approval)
+    assert_type(run.wait_for("w", bool, default=None), bool | None)
+    assert_type(await a_run.wait_for(ac.Step("w", key="k"), bool, hold=math.inf), bool)
+    assert_type(await a_run.wait_for("w", bool, timeout=1.5, default="late"), bool | str)
+    assert_type(await a_run.sleep(5), None)
+    run.sleep(datetime.timedelta(hours=1), hold=0)
+    run.sleep(until=datetime.datetime.now(datetime.UTC), name="until then")
+    assert_type(pay_out(1), str)
+    assert_type(ship(1), str)
+    ac.Step("s", approve="Pay?")
+    answered = ac.answer("r", "w", {"ok": True}, by="ada", store="memory://", namespace="n")
+    assert_type(answered, ac.Answered)
+    assert_type(answered.by, str | None)
+    assert_type(ac.waiting(store="memory://"), list[ac.Question])
+    try:
+        pass
+    except ac.NotApproved as no:
+        assert_type(no.note, str)
+    except (ac.WaitTimeout, ac.WaitNotFound, ac.AlreadyAnswered, ac.AnswerRefused):
+        pass
+
+    run.sleep("1")  # type: ignore[arg-type]
+    run.wait_for("w", bool, prompt=1)  # type: ignore[call-overload]
+    ac.step(approve=1.5)  # type: ignore[call-overload]
 
 
 # -- the rest -------------------------------------------------------------------------------------------------------
