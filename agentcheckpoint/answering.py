@@ -24,9 +24,9 @@ from agentcheckpoint.errors import (
     SchemaTooNew,
     WaitNotFound,
 )
-from agentcheckpoint.store.answers import Offer, decide_wait, wake, what_came
+from agentcheckpoint.store.answers import Offer, decide_wait, what_came
 from agentcheckpoint.store.connect import Connectable, connect
-from agentcheckpoint.store.index import listed_runs
+from agentcheckpoint.store.index import list_due, listed_runs
 from agentcheckpoint.store.loading import Loaded
 from agentcheckpoint.store.reading import snapshot
 from agentcheckpoint.view import Address, address_of
@@ -115,7 +115,7 @@ def answer(
         _check_form(run_id, entry, text)
         chosen[:] = [entry]
         given = Given(what="answer", answer=text, by=by, at=loaded.now_ms)
-        return Offer(entry.id, given.model_dump_json(exclude_none=True))
+        return Offer(entry.id, given.model_dump_json(exclude_none=True), wakes=True)
 
     _, stored = where.run(decide_wait(address, offer))
     slot = chosen[0].slot
@@ -132,7 +132,7 @@ def answer(
             step=slot,
             value=first,
         )
-    where.run(wake(address, given.at))
+    where.run(list_due(namespace, run_id, given.at))
     return Answered(run_id, slot, given.by, _moment(given.at))
 
 

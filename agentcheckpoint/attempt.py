@@ -88,6 +88,8 @@ class Attempt:
         self.replayed: list[Done] = []
         self.before_next_call: list[Callable[[], Course[None]]] = []
         """Streams that may have been left after their answer was complete: to be finished first."""
+        self.output: bytes | None = None
+        """What ``run.finish`` was given, as result bytes."""
         self.answers: dict[str, tuple[Done, Call]] = {}
         """The model calls' answers that were handed out, by the provider's ids: they may be rejected."""
         self.is_listed = False

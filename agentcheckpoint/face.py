@@ -7,13 +7,15 @@ import functools
 import random
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
 
 from agentcheckpoint.attempt import Attempt
 from agentcheckpoint.core.codec import UNANNOTATED, result_type
-from agentcheckpoint.current import call_inside
-from agentcheckpoint.errors import ResultNotStorable
+from agentcheckpoint.current import call_inside, position
+from agentcheckpoint.errors import ResultNotStorable, RunMisuse
+from agentcheckpoint.options import RunOptions
 from agentcheckpoint.steps import scope_in
+from agentcheckpoint.store.connect import switched_off
 
 if TYPE_CHECKING:
     from agentcheckpoint.core.ledger import CostReport
@@ -28,8 +30,23 @@ class RunBase:
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
-        self.output: bytes | None = None
-        """What ``finish`` was given, as result bytes."""
+
+    @classmethod
+    def current(cls) -> Self:
+        """The run that the running code is in: for the body of a decorated agent, and for what it calls.
+
+        Raises:
+            RunMisuse: it is in none.
+        """
+        here = position()
+        if here is not None:
+            return cls(here.attempt)
+        if switched_off():
+            return cls(Attempt(None, "off", RunOptions()))
+        raise RunMisuse(
+            f"{cls.__name__}.current(): the code that asks is in no run. Call it inside `with ac.run(...)` or a "
+            "function decorated with @ac.agent; threads do not inherit the current run: give them run.bind(function)."
+        )
 
     @property
     def id(self) -> str:
@@ -68,7 +85,7 @@ class RunBase:
         if self._attempt.store is None:
             return value
         try:
-            self.output, value = output_type.encode(value)
+            self._attempt.output, value = output_type.encode(value)
         except ResultNotStorable as exc:
             raise ResultNotStorable(
                 f"run {self.id!r}, its output: {exc}", path=exc.path, run_id=self.id, value=exc.value

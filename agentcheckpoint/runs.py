@@ -21,7 +21,7 @@ from agentcheckpoint.core.codec import UNANNOTATED
 from agentcheckpoint.core.lifecycle import OnExisting
 from agentcheckpoint.core.models import StepKind
 from agentcheckpoint.errors import RunMisuse
-from agentcheckpoint.face import RunBase, recorded_now, recorded_random, recorded_uuid
+from agentcheckpoint.face import recorded_now, recorded_random, recorded_uuid
 from agentcheckpoint.flow import ASYNC_IN_BLOCKING, run_flow, run_flow_async
 from agentcheckpoint.opening import close_attempt, open_attempt, refuse_reuse
 from agentcheckpoint.options import (
@@ -170,21 +170,20 @@ class Opener:
         self._wait = wait
         self._entered = False
         self._token: Token[Any] | None = None
-        self._face: RunBase = RunBase(attempt)
 
     def __enter__(self) -> Run:
         refuse_reuse(self._attempt, self._entered)
         self._entered = True
         if self._attempt.store is not None:
             run_flow(self._attempt.store, open_attempt(self._attempt, self._wait))
-        self._face = run = Run(self._attempt)
+        run = Run(self._attempt)
         self._go_inside()
         return run
 
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
         self._go_outside()
         if self._attempt.store is not None:
-            run_flow(self._attempt.store, close_attempt(self._attempt, error, self._face.output))
+            run_flow(self._attempt.store, close_attempt(self._attempt, error, self._attempt.output))
 
     async def __aenter__(self) -> AsyncRun:
         from agentcheckpoint.aio import AsyncRun
@@ -198,7 +197,7 @@ class Opener:
             except BaseException:
                 await self._attempt.store.loop_driver().release()
                 raise
-        self._face = run = AsyncRun(self._attempt)
+        run = AsyncRun(self._attempt)
         self._go_inside()
         return run
 
@@ -206,7 +205,7 @@ class Opener:
         self._go_outside()
         if self._attempt.store is not None:
             try:
-                await run_flow_async(self._attempt.store, close_attempt(self._attempt, error, self._face.output))
+                await run_flow_async(self._attempt.store, close_attempt(self._attempt, error, self._attempt.output))
             finally:
                 await self._attempt.store.loop_driver().release()
 

@@ -332,6 +332,8 @@ async def waits(run: ac.Run, a_run: ac.AsyncRun) -> None:
     assert_type(await a_run.sleep(5), None)
     run.sleep(datetime.timedelta(hours=1), hold=0)
     run.sleep(until=datetime.datetime.now(datetime.UTC), name="until then")
+    assert_type(ac.Run.current(), ac.Run)
+    assert_type(ac.AsyncRun.current(), ac.AsyncRun)
     assert_type(pay_out(1), str)
     assert_type(ship(1), str)
     ac.Step("s", approve="Pay?")

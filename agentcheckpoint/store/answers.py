@@ -13,7 +13,7 @@ from agentcheckpoint.store.patience import Patience
 from agentcheckpoint.store.reading import Address, ask, snapshot
 from agentcheckpoint.store.refusals import NotNow, raise_refusal
 
-WAKEABLE = frozenset({b"waiting", b"running", b"interrupted"})
+WAKEABLE = frozenset({"waiting", "running", "interrupted"})
 """The states of a run that goes on by an answer: in any other, nobody waits for it."""
 
 
@@ -28,10 +28,17 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What is to be written of a wait, unless something is written already."""
+    """What is to be written of a wait, unless something is written already.
+
+    Attributes:
+        wait_id: the id of its entry.
+        line: what came of it.
+        wakes: a run that waits is to go on now.
+    """
 
     wait_id: str
     line: str
+    wakes: bool = False
 
 
 def look_at(address: Address, wait_id: str) -> Protocol[Seen]:
@@ -73,9 +80,12 @@ def decide_wait(address: Address, choose: Callable[[Loaded], Offer]) -> Protocol
     for times, pause in patience.tries():
         try:
             yield from _exchange(address, (("WATCH", keys.head),), times)
-            offer = choose((yield from snapshot(address, patience)))
+            loaded = yield from snapshot(address, patience)
+            offer = choose(loaded)
             field: tuple[str, str] = (keys.answers, offer.wait_id)
             write: tuple[Command, ...] = (("HSETNX", *field, offer.line), ("HGET", *field))
+            if offer.wakes and loaded.meta["state"] in WAKEABLE:
+                write = (("HSET", keys.meta(loaded.token), "due", loaded.now_ms), *write)
             replies = yield from _exchange(address, (("MULTI",), *write, ("EXEC",)), times)
         except (NotSent, Lost, NotNow) as exc:
             trouble = exc
@@ -95,8 +105,6 @@ def decide_wait(address: Address, choose: Callable[[Loaded], Offer]) -> Protocol
 def wake(address: Address, now_ms: int) -> Protocol[bool]:
     """Lets a run that waits go on now: whoever looks for work finds it. Returns whether it waits, or may.
 
-    A worker that is about to let it wait looks at the answers after that, and wakes it itself.
-
     Raises:
         CheckpointCorrupt, StoreRefused, StoreUnavailable.
     """
@@ -110,7 +118,7 @@ def wake(address: Address, now_ms: int) -> Protocol[bool]:
             if head is None:
                 return False
             (state,) = yield from _exchange(address, (("HGET", keys.meta(head), "state"),), times)
-            if state not in WAKEABLE:
+            if not isinstance(state, bytes) or state.decode("ascii", "replace") not in WAKEABLE:
                 return False
             commands: tuple[Command, ...] = (("MULTI",), ("HSET", keys.meta(head), "due", now_ms), ("EXEC",))
             replies = yield from _exchange(address, commands, times)
@@ -122,8 +130,8 @@ def wake(address: Address, now_ms: int) -> Protocol[bool]:
         if executed(replies) is not None:
             return (yield from list_due(address.namespace, address.run_id, now_ms))
     raise StoreUnavailable(
-        f"run {address.run_id!r}: the answer is stored, and nobody could be told so in several tries: {trouble}. Give "
-        "it again, the same: the run is then let go on.",
+        f"run {address.run_id!r}: it is answered, and could not be let go on in several tries: {trouble}. Give the "
+        "same answer again, or open the run.",
         run_id=address.run_id,
     )
 

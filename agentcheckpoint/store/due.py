@@ -177,7 +177,7 @@ def unlisted(namespace: str, runs: Sequence[str]) -> Protocol[list[str]]:
     if not under:
         return []
     states = yield from ask(*(("HMGET", keys.meta(head), "state", "due") for keys, head in under.values()))
-    asked = yield from ask(*(("EXISTS", keys.cancel, keys.answers) for keys, _ in under.values()))
+    asked = yield from ask(*(("EXISTS", keys.cancel) for keys, _ in under.values()))
     return [
         run_id
         for run_id, (state, due), said in zip(under, states, asked, strict=True)
