@@ -90,7 +90,7 @@ def plan_wait(
     """Takes the slot of a wait for an answer.
 
     Args:
-        attempt, name, returns, prompt, timeout, hold, default: as ``Run.wait_for`` takes them.
+        attempt, name, returns, prompt, timeout, hold, default: as ``Run.wait_for`` takes them; or a form for the type.
         scope: inside of what; else of what the running code is in.
         about: what the question is about besides what its prompt says: it is compared too.
 
@@ -103,7 +103,7 @@ def plan_wait(
         span = None if timeout is None else check_span(timeout, None)
         if prompt is not None and len(prompt) > LONGEST_PROMPT:
             raise RunMisuse(f"its prompt has {len(prompt):,} characters, and {LONGEST_PROMPT:,} are allowed.")
-        form = Form[Any](returns)
+        form = cast("Form[Any]", returns) if isinstance(returns, Form) else Form[Any](returns)
     inputs = function_inputs(answered, (prompt, about), {})
     where = scope or scope_in(attempt)
     call = _call(attempt, step, where, inputs, hold)

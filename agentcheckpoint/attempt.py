@@ -61,6 +61,9 @@ class Attempt:
         options: how it is opened.
     """
 
+    output: bytes | None = None
+    """What ``run.finish`` was given, as result bytes."""
+
     def __init__(self, store: Store | None, run_id: str, options: RunOptions) -> None:
         self.store = store
         self.run_id = ids.check_run_id(run_id)
@@ -88,8 +91,6 @@ class Attempt:
         self.replayed: list[Done] = []
         self.before_next_call: list[Callable[[], Course[None]]] = []
         """Streams that may have been left after their answer was complete: to be finished first."""
-        self.output: bytes | None = None
-        """What ``run.finish`` was given, as result bytes."""
         self.answers: dict[str, tuple[Done, Call]] = {}
         """The model calls' answers that were handed out, by the provider's ids: they may be rejected."""
         self.is_listed = False

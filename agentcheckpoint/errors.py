@@ -13,7 +13,6 @@ An error raised after money was spent carries what was bought in ``value``.
       RunBusy                somebody alive is working on it
       BudgetExceeded         a paid call would break a ceiling; it was not made
       StepMismatch           the recorded step had other inputs
-      StepInDoubt            a step that must not happen twice has happened, or has not
       StepTimeout            a step took longer than it may                    (TimeoutError)
       RunTimeout             an attempt of a run took longer than it may       (TimeoutError)
       StepRejected           a paid answer was refused by its ``accept=``
@@ -32,8 +31,8 @@ An error raised after money was spent carries what was bought in ``value``.
         CheckpointCorrupt    what is stored is not what this library writes
         SchemaTooNew         written by a newer version of this library
 
-``Suspended`` and ``Interrupted`` are no errors: they unwind the caller's code, and derive from ``BaseException``
-so that neither ``except Exception`` nor tenacity stops them.
+``Suspended`` (with ``StepInDoubt``) and ``Interrupted`` are no errors: they unwind the caller's code, and derive from
+``BaseException`` so that neither ``except Exception`` nor tenacity stops them.
 """
 
 from __future__ import annotations
@@ -139,18 +138,6 @@ class StepMismatch(AgentCheckpointError):
     """A recorded step was called with other inputs than it was recorded with."""
 
 
-class StepInDoubt(AgentCheckpointError):
-    """A step that must not happen twice was begun before, and nobody knows whether it has happened. It was not called.
-
-    Attributes:
-        idempotency_key: what the call before was known by to the other side, if it was told.
-    """
-
-    def __init__(self, message: str, *, run_id: str, step: str, idempotency_key: str) -> None:
-        super().__init__(message, run_id=run_id, step=step)
-        self.idempotency_key = idempotency_key
-
-
 class StepTimeout(AgentCheckpointError, TimeoutError):
     """A step took longer than its ``timeout=``: it was cancelled, or left behind in its thread."""
 
@@ -251,6 +238,24 @@ class Suspended(BaseException):
     def __init__(self, message: str = "", *, until_ms: int | None = None) -> None:
         super().__init__(message)
         self.until_ms = until_ms
+
+
+class StepInDoubt(Suspended):
+    """A step that must not happen twice was begun before, and nobody knows whether it has happened. It was not called.
+
+    The run waits until somebody says what to do, by ``ac.answer``.
+
+    Attributes:
+        run_id: which run.
+        step: the slot of the step.
+        idempotency_key: what the call before was known by to the other side, if it was told.
+    """
+
+    def __init__(self, message: str, *, run_id: str, step: str, idempotency_key: str) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+        self.step = step
+        self.idempotency_key = idempotency_key
 
 
 class Interrupted(BaseException):

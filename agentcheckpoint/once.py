@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from agentcheckpoint import current
 from agentcheckpoint.attempt import Attempt, new_id
@@ -11,10 +11,9 @@ from agentcheckpoint.core.codec import ResultType
 from agentcheckpoint.core.fingerprint import difference
 from agentcheckpoint.core.journal import Scope
 from agentcheckpoint.core.models import Inputs, Intent, LedgerEntry, Withdrawn
-from agentcheckpoint.errors import AgentCheckpointError, ResultNotStorable, RunMisuse, StepInDoubt, StepMismatch
+from agentcheckpoint.errors import AgentCheckpointError, ResultNotStorable, RunMisuse, StepMismatch
 from agentcheckpoint.explain import place
 from agentcheckpoint.flow import ASYNC_IN_BLOCKING, Course, Invoke, Perform, Raised, Returned
-from agentcheckpoint.identity import key_of
 from agentcheckpoint.options import Happened, Step
 from agentcheckpoint.store.commit import Change
 
@@ -43,7 +42,7 @@ def check_once(plan: Plan) -> None:
     why = None
     if plan.step.effect is not None and plan.kind == "llm":
         why = "a model call has its own way to recover, and never waits for anybody. Leave effect= out"
-    elif plan.step.in_doubt == "skip" and not _takes_none(plan.type):
+    elif plan.step.in_doubt == "skip" and not takes_none(plan.type):
         why = "in_doubt='skip' records None as its result, and its type does not allow that: annotate it `... | None`"
     if why is not None:
         raise RunMisuse(
@@ -53,7 +52,8 @@ def check_once(plan: Plan) -> None:
         )
 
 
-def _takes_none(type: ResultType[Any]) -> bool:
+def takes_none(type: ResultType[Any]) -> bool:
+    """Whether ``None`` is a result of this type."""
     try:
         return type.encode(None)[1] is None
     except ResultNotStorable:
@@ -119,7 +119,9 @@ def clear_up(plan: Plan) -> Course[Returned | Raised | None]:
     if plan.step.verify is not None:
         return (yield from _verify(plan))
     if plan.step.in_doubt is None or plan.step.in_doubt == "ask":
-        ask_what_to_do(plan, doubt)
+        from agentcheckpoint.doubting import ask_what_to_do  # it stands on the waits, which are steps
+
+        return (yield from ask_what_to_do(plan, doubt))
     plan.decided = plan.step.in_doubt
     return Returned(None) if plan.decided == "skip" else None
 
@@ -158,25 +160,6 @@ def _verify(plan: Plan) -> Course[Returned | Raised | None]:
         )
     plan.decided = "happened"
     return Returned(told.result)
-
-
-def ask_what_to_do(plan: Plan, doubt: Intent) -> NoReturn:
-    """Where nobody can be asked.
-
-    Raises:
-        StepInDoubt: always.
-    """
-    key = key_of(plan.attempt, plan.slot, (doubt.inputs or plan.call.inputs).digest)
-    raise StepInDoubt(
-        f"run {plan.attempt.run_id!r}, step {plan.slot!r}: it must not happen twice, and it was begun before: it may "
-        f"have happened, and nobody knows. It was not called. Look at the other side whether it has; its idempotency "
-        f"key is {key}. Then open the run again with Step(..., in_doubt='rerun') to call it (again), or "
-        "in_doubt='skip' to go on without it (its result is None). Or let code find out: "
-        "verify=fn returns ac.Happened(result), or None if it has not happened.",
-        run_id=plan.attempt.run_id,
-        step=plan.slot,
-        idempotency_key=key,
-    )
 
 
 def _mismatch(plan: Plan, recorded: Inputs) -> StepMismatch:

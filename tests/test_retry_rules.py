@@ -38,7 +38,7 @@ EXPECTED = {
         errors.BudgetExceeded, errors.StepMismatch, errors.ResultNotStorable, errors.LeaseLost, errors.CheckpointsLost,
         errors.CheckpointCorrupt, errors.SchemaTooNew, NameError, UnboundLocalError, SyntaxError, ImportError,
         ModuleNotFoundError, NotImplementedError, TypeError, AttributeError, errors.RunExists, errors.RunCancelled,
-        errors.StepInDoubt, errors.NotApproved, errors.WaitTimeout, errors.WaitNotFound, errors.AlreadyAnswered,
+        errors.NotApproved, errors.WaitTimeout, errors.WaitNotFound, errors.AlreadyAnswered,
         errors.AnswerRefused,
     ],
     "run": [errors.RunTimeout, errors.StoreError, errors.StoreUnavailable, errors.StoreRefused, errors.CommitUnknown],

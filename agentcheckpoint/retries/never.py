@@ -37,7 +37,6 @@ RULES: Mapping[type[BaseException], Rule] = {
     errors.BudgetExceeded: "never",
     errors.StepMismatch: "never",
     errors.StepRejected: "policy",
-    errors.StepInDoubt: "never",
     errors.WaitTimeout: "never",
     errors.WaitNotFound: "never",
     errors.AlreadyAnswered: "never",
