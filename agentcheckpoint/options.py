@@ -204,8 +204,9 @@ class RunKeywords(TypedDict, total=False):
 def run_options(keywords: RunKeywords) -> RunOptions:
     """How a run is opened, by what ``ac.run`` was told. Raises ``RunMisuse``, ``InvalidName``."""
     told: dict[str, Any] = dict(keywords)
-    budgets = all_budgets(told.pop("budget", ()))
-    return RunOptions(**{**told, "budgets": budgets, "tags": ids.check_tags(told.get("tags", ()))})
+    told["budgets"] = all_budgets(told.pop("budget", ()))
+    told["tags"] = ids.check_tags(told.get("tags", ()))
+    return RunOptions(**told)
 
 
 def all_budgets(budget: Budget | Sequence[Budget]) -> tuple[Budget, ...]:

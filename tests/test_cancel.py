@@ -170,7 +170,7 @@ def test_an_end_that_is_heard_with_an_intent_stops_before_anything_is_paid(monke
         run.llm("think", pay)
     assert not paid and state(url) == "cancelled"
     (entry,) = ac.get("r", store=url).ledger
-    assert (entry.bill, entry.price) == ("not_billed", "never sent: the attempt was to end")
+    assert (entry.bill, entry.price) == ("not_billed", "never sent")
 
 
 def test_what_is_paid_when_the_end_is_asked_for_is_recorded() -> None:

@@ -87,3 +87,8 @@ class NotSent(_Trouble):
 
 class Lost(_Trouble):
     """The packet left, and its replies did not all come back: applied or not, nobody here knows."""
+
+
+def ms_of(time: Sequence[bytes]) -> int:
+    """Milliseconds since the epoch, from the reply to ``TIME``."""
+    return int(time[0]) * 1000 + int(time[1]) // 1000

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from agentcheckpoint.errors import CheckpointCorrupt, CheckpointsLost, SchemaTooNew, StoreError, StoreUnavailable
-from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply
-from agentcheckpoint.store.loading import META, lost_head, ms_of, parse_entry, parse_head, parse_meta
+from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply, ms_of
+from agentcheckpoint.store.loading import META, lost_head, parse_entry, parse_head, parse_meta
 from agentcheckpoint.store.patience import Patience
 from agentcheckpoint.store.reading import Address
 from agentcheckpoint.store.refusals import NotNow, raise_refusal

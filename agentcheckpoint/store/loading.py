@@ -29,7 +29,7 @@ from agentcheckpoint.core.models import (
 )
 from agentcheckpoint.core.retention import RunSize, size_of
 from agentcheckpoint.errors import CheckpointCorrupt, CheckpointsLost, SchemaTooNew, StoreError
-from agentcheckpoint.store.effects import Command, Refusal, Reply
+from agentcheckpoint.store.effects import Command, Refusal, Reply, ms_of
 from agentcheckpoint.store.keys import BIRTH, RunKeys, is_token
 
 _LOG_ENTRY: TypeAdapter[LogEntry] = TypeAdapter(LogEntry)
@@ -103,11 +103,6 @@ def parse_load(keys: RunKeys, namespace: str, run_id: str, token: str, replies: 
     wasted = tuple(_parse_waste(run_id, keys.waste, entry_id, line) for entry_id, line in pairs.items())
     size = size_of(entries, log=lines, beside=waste)
     return Loaded(token, entries, fields, wasted, results, ms_of(time), size)
-
-
-def ms_of(time: Sequence[bytes]) -> int:
-    """Milliseconds since the epoch, from the reply to ``TIME``."""
-    return int(time[0]) * 1000 + int(time[1]) // 1000
 
 
 def parse_meta(run_id: str, key: str, values: Sequence[bytes | None]) -> dict[str, str]:

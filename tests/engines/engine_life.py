@@ -163,7 +163,7 @@ class Stage:
 
     def worker_at(self, run_id: str) -> Worker:
         """Who works on the run."""
-        pid = int(re.findall(r"pid (\d+)", self.view(run_id).opened[-1].worker)[0])
+        pid = int(re.findall(r"pid (\d+)", self.view(run_id).attempts[-1].worker)[0])
         return next(worker for worker in self.workers if worker.alive and pid in worker.processes())
 
     def view(self, run_id: str) -> ac.RunView:
