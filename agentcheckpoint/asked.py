@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import time
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeGuard, cast
 
 from agentcheckpoint.attempt import Attempt
 from agentcheckpoint.core.codec import UNANNOTATED
@@ -103,12 +103,16 @@ def plan_wait(
         span = None if timeout is None else check_span(timeout, None)
         if prompt is not None and len(prompt) > LONGEST_PROMPT:
             raise RunMisuse(f"its prompt has {len(prompt):,} characters, and {LONGEST_PROMPT:,} are allowed.")
-        form = cast("Form[Any]", returns) if isinstance(returns, Form) else Form[Any](returns)
+        form: Form[Any] = returns if _is_form(returns) else Form[Any](returns)
     inputs = function_inputs(answered, (prompt, about), {})
     where = scope or scope_in(attempt)
     call = _call(attempt, step, where, inputs, hold)
     span_ms = None if span is None else int(span * 1000)
     return Wait(attempt, step, "step", where, call, "run.wait_for", span_ms, None, hold, form, prompt, default)
+
+
+def _is_form(returns: object) -> TypeGuard[Form[Any]]:
+    return isinstance(returns, Form)
 
 
 def check_span(seconds: Seconds | None, until: datetime.datetime | None) -> float | None:
