@@ -41,7 +41,7 @@ _STATES = frozenset(get_args(RunState))
 _BEGUN = frozenset({"running", "completed"})
 """The states that only an attempt brings."""
 _COUNT = re.compile(r"[1-9][0-9]{0,14}")
-_TIME = re.compile(r"[0-9]{1,16}")
+_TIME = re.compile(r"0|[1-9][0-9]{0,15}")
 
 
 @dataclass(frozen=True, slots=True)
