@@ -9,10 +9,9 @@ from typing import Any
 
 from agentcheckpoint.attempt import Attempt
 from agentcheckpoint.core.codec import ResultType
-from agentcheckpoint.core.lifecycle import about, since_restart
+from agentcheckpoint.core.lifecycle import about, rest_of, since_restart
 from agentcheckpoint.core.models import About, Closed, Inputs, Opened
-from agentcheckpoint.core.tries import rest_of
-from agentcheckpoint.errors import RunExists, RunMisuse, RunNotFound, StepMismatch
+from agentcheckpoint.errors import RunMisuse, RunNotFound, StepMismatch
 from agentcheckpoint.explain import input_mismatch, placed
 from agentcheckpoint.options import RunOptions
 from agentcheckpoint.results import revive
@@ -20,6 +19,7 @@ from agentcheckpoint.store.connect import Connectable
 from agentcheckpoint.store.effects import Protocol
 from agentcheckpoint.store.index import list_run
 from agentcheckpoint.store.loading import Loaded
+from agentcheckpoint.store.making import exists_error
 from agentcheckpoint.store.reading import read_results, snapshot
 from agentcheckpoint.store.store import Store
 from agentcheckpoint.taking import make_run
@@ -63,7 +63,7 @@ class AgentCall:
 
     def _read(self, attempt: Attempt) -> Protocol[tuple[bytes | None, float]]:
         loaded = yield from snapshot(attempt.fence)
-        rest = 0.0 if self.options.retry is None else rest_of(loaded.meta["state"], loaded.entries, loaded.now_ms)
+        rest = 0.0 if self.options.retry is None else rest_of(loaded.meta["state"], loaded.due_ms, loaded.now_ms)
         started, closed = _deciding(loaded)
         if started is None or started.inputs is None or not self.is_answered_by(started.agent, started.inputs):
             return None, rest
@@ -117,7 +117,7 @@ def stored_input(run_id: str, agent: str, options: RunOptions) -> Protocol[bytes
     """
     attempt = Attempt(None, run_id, options)
     loaded = yield from snapshot(attempt.fence)
-    begun = about(since_restart(loaded.entries))
+    begun = about(loaded.entries)
     if begun is None or begun.input is None:
         raise RunMisuse(
             f"run {run_id!r}: its arguments are not stored, so that only its caller can go on with it. Call "
@@ -135,12 +135,9 @@ def submit_call(call: AgentCall, store: Store) -> bool:
     attempt = Attempt(store, call.run_id, call.options)
     made = store.run(make_run(attempt))
     if not made:
-        if call.options.on_existing == "never":
-            raise RunExists(
-                f"run {attempt.run_id!r} exists already, and on_existing='never' was asked for. Nothing was changed.",
-                run_id=attempt.run_id,
-            )
         loaded = store.run(snapshot(attempt.fence))
+        if call.options.on_existing == "never":
+            raise exists_error(attempt.fence, loaded.meta["state"], int(loaded.meta["attempt"]))
         started, _ = _deciding(loaded)
         if started is not None and started.inputs is not None:
             call.is_answered_by(started.agent, started.inputs)

@@ -114,9 +114,9 @@ def _judge(attempt: Attempt, error: BaseException | None) -> Course[None]:
         attempt.decision = yield from judge_end(attempt, error)
 
 
-def _end_of(attempt: Attempt, error: BaseException | None) -> tuple[RunState, int | None]:
+def _end_of(attempt: Attempt, error: BaseException | None, state: RunState) -> tuple[RunState, int | None]:
     """The state that the run is left in, and when it goes on by itself, milliseconds."""
-    state, now = state_after(error, cancelled=bool(attempt.fence.cancelled)), attempt.now_ms()
+    now = attempt.now_ms()
     if state != "retryable" or attempt.decision is None:
         return state, due_after(error, state, now, attempt.journal.waits)
     wait = attempt.decision.wait
@@ -144,10 +144,10 @@ def _end_streams(attempt: Attempt) -> Course[BaseException | None]:
 
 
 def _close(attempt: Attempt, error: BaseException | None, data: bytes | None) -> Course[None]:
-    entry_id, (state, due) = new_id(), _end_of(attempt, error)
+    entry_id, state = new_id(), state_after(error, cancelled=bool(attempt.fence.cancelled))
     if state == "waiting":
         yield Perform(until_begun(attempt))
-        due = due_after(error, state, attempt.now_ms(), attempt.journal.waits)  # one that was just begun counts too
+    state, due = _end_of(attempt, error, state)
     stored = None if data is None or error is not None else attempt.chain.encode(data, attempt.where("", entry_id))
     report = attempt.cost()
     closed = Closed(

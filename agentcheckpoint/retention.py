@@ -10,6 +10,7 @@ from typing import Any
 
 from agentcheckpoint.core import ids
 from agentcheckpoint.core.kept import Kept
+from agentcheckpoint.core.lifecycle import ENDED
 from agentcheckpoint.core.retention import THIRTY_DAYS, Policy, last_moment, size_text
 from agentcheckpoint.current import released_here
 from agentcheckpoint.errors import (
@@ -31,7 +32,6 @@ from agentcheckpoint.store.store import Store
 from agentcheckpoint.store.upkeep import delete_run
 from agentcheckpoint.view import Address, address_of, kept_of, new_stamp
 
-FINISHED: tuple[str, ...] = ("completed", "failed", "cancelled")
 PAGE = 100
 """How many runs are looked at in one packet."""
 MOST_NAMED = 20
@@ -244,10 +244,10 @@ def prune(
         StoreRefused, StoreUnavailable.
     """
     ids.check_namespace(namespace)
-    policy = Policy.of(dict(zip(FINISHED, (completed, failed, cancelled), strict=True)))
+    policy = Policy.of(dict(zip(ENDED, (completed, failed, cancelled), strict=True)))
     if limit is not None and (isinstance(limit, bool) or limit < 0):
         raise RunMisuse(f"limit={limit!r}: it is how many runs may be deleted, or None.")
     walk = _Prune(connect(store), namespace, policy, keep_ledger, dry_run, limit)
     walk.walk()
-    states = {state: walk.freed[state] for state in FINISHED if state in walk.freed}
+    states: dict[str, Freed] = {state: walk.freed[state] for state in ENDED if state in walk.freed}
     return Pruned(states, tuple(walk.skipped), keep_ledger, dry_run)

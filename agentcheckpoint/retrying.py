@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from agentcheckpoint.attempt import Attempt
+from agentcheckpoint.core.lifecycle import rest_of
 from agentcheckpoint.core.progress import Progress, spent_at_most
-from agentcheckpoint.core.tries import rest_of
+from agentcheckpoint.current import released_here
 from agentcheckpoint.errors import RunNotFound
 from agentcheckpoint.flow import Course, Raised
 from agentcheckpoint.retries.policy import Decision, Over, Policy, Trial
+from agentcheckpoint.store.due import standing_of
 from agentcheckpoint.store.effects import Protocol
-from agentcheckpoint.store.reading import snapshot
 
 
 def judge_end(attempt: Attempt, error: BaseException | None) -> Course[Decision | None]:
@@ -70,7 +71,7 @@ def read_rest(attempt: Attempt) -> Protocol[float]:
         StoreError.
     """
     try:
-        loaded = yield from snapshot(attempt.fence)
+        standing, now_ms = yield from standing_of(attempt.fence, released_here)
     except RunNotFound:
         return 0.0
-    return rest_of(loaded.meta["state"], loaded.entries, loaded.now_ms)
+    return rest_of(standing.state, standing.due_ms, now_ms)

@@ -31,13 +31,22 @@ POLL = 0.5
 
 
 class Try:
-    """One attempt of a series, to be entered like ``ac.run(...)``: an error that is to be tried again ends in it."""
+    """One attempt of a series, to be entered like ``ac.run(...)``: an error that is to be tried again ends in it.
 
-    def __init__(self, attempt: Attempt, *, wait: float = 0.0, once: bool | None = None) -> None:
+    Args:
+        attempt: the attempt itself.
+        wait: seconds to wait for another worker.
+        is_single: its error is raised, whatever the policy says of it.
+        has_caller: its last error ends in it too, if the policy has a value of its own: somebody is there to get that.
+    """
+
+    def __init__(
+        self, attempt: Attempt, *, wait: float = 0.0, is_single: bool = False, has_caller: bool = False
+    ) -> None:
         self.attempt = attempt
         self.entered = False
         self._opener = Opener(attempt, wait)
-        self._once = once
+        self._is_single, self._has_caller = is_single, has_caller
 
     @property
     def again(self) -> Again | None:
@@ -64,9 +73,9 @@ class Try:
         return self._is_taken(error)
 
     def _is_taken(self, error: BaseException | None) -> bool:
-        if error is None or self._once:
+        if error is None or self._is_single:
             return False
-        return self.again is not None or (self._once is False and has_fallback(self.attempt))
+        return self.again is not None or (self._has_caller and has_fallback(self.attempt))
 
 
 class _Series:
@@ -76,16 +85,11 @@ class _Series:
         self.store, self.run_id, self.options = store, run_id, options
         self._failed = 0
 
-    def next(self, *, wait: float = 0.0, once: bool | None = None) -> Try:
-        """The next attempt, ready to be entered.
-
-        Args:
-            wait: seconds to wait for another worker.
-            once: of an agent: whether its error is raised, or the policy's own value is taken if it has one.
-        """
+    def next(self, *, wait: float = 0.0, is_single: bool = False, has_caller: bool = False) -> Try:
+        """The next attempt, ready to be entered; see ``Try``."""
         attempt = Attempt(self.store, self.run_id, self.options)
         attempt.failed_before = self._failed
-        return Try(attempt, wait=wait, once=once)
+        return Try(attempt, wait=wait, is_single=is_single, has_caller=has_caller)
 
     def left(self, one: Try) -> None:
         """An attempt was left, and another follows: of the run that there is now, however the first was opened."""
@@ -143,7 +147,7 @@ def attempts(id: str, /, *, retry: Retry, store: Connectable = None, **options: 
     ``async``. An error that the policy retries ends in the ``with``; the last one is raised unchanged. What is recorded
     is replayed by each attempt. The number of attempts, the time since the first and the wait before the next are
     stored with the run: another process goes on with the back-off where this one was. A run that the policy gives up
-    is ``failed``.
+    is ``failed``. With ``AGENTCHECKPOINT=off`` there is one attempt.
 
     Args:
         id: the run's name.
@@ -174,7 +178,7 @@ def answer(call: AgentCall, *, once: bool = False) -> Any:
         if data is not None:
             return call.output(data)
         time.sleep(0.0 if once else rest)
-        one = series.next(once=once)
+        one = series.next(is_single=once, has_caller=True)
         with ExitStack() as stack:
             try:
                 run = stack.enter_context(one)
@@ -204,7 +208,7 @@ async def answer_async(call: AgentCall, *, once: bool = False) -> Any:
         if data is not None:
             return call.output(data)
         await asyncio.sleep(0.0 if once else rest)
-        one = series.next(once=once)
+        one = series.next(is_single=once, has_caller=True)
         async with AsyncExitStack() as stack:
             try:
                 run = await stack.enter_async_context(one)

@@ -107,13 +107,13 @@ def test_of_eight_threads_that_answer_at_once_exactly_one_wins() -> None:
 def test_an_answer_that_overwrites_would_let_several_win(monkeypatch: pytest.MonkeyPatch) -> None:
     from agentcheckpoint.store import answers
 
-    exchange = answers._exchange
+    exchange = answers.exchange
 
-    def overwriting(address: Any, commands: Any, patience: int) -> Any:
+    def overwriting(run_id: str, commands: Any, times: int) -> Any:
         commands = tuple(("HSET", *command[1:]) if command[0] == "HSETNX" else command for command in commands)
-        return (yield from exchange(address, commands, patience))
+        return (yield from exchange(run_id, commands, times))
 
-    monkeypatch.setattr(answers, "_exchange", overwriting)
+    monkeypatch.setattr(answers, "exchange", overwriting)
     assert race(fresh())["won"] > 1
 
 
@@ -272,16 +272,16 @@ def test_an_answer_to_a_run_that_is_deleted_in_between_leaves_nothing(monkeypatc
 def test_without_a_watch_on_the_head_it_would_leave_an_answer_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     from agentcheckpoint.store import answers
 
-    exchange = answers._exchange
+    exchange = answers.exchange
 
-    def blind(address: Any, commands: Any, patience: int) -> Any:
+    def blind(run_id: str, commands: Any, times: int) -> Any:
         if commands[0][0] == "WATCH":
             commands = (("EXISTS", *commands[0][1:]), *commands[1:])
-        return (yield from exchange(address, commands, patience))
+        return (yield from exchange(run_id, commands, times))
 
     url = fresh()
     waits(url)
-    monkeypatch.setattr(answers, "_exchange", blind)
+    monkeypatch.setattr(answers, "exchange", blind)
     meanwhile(url, monkeypatch, lambda: ac.delete("r", store=url))
     assert fields(url) == 1
 

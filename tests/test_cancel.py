@@ -11,8 +11,11 @@ import pytest
 from memory_runs import ask, fresh, leased, logged
 
 import agentcheckpoint as ac
+from agentcheckpoint.attempt import Attempt
 from agentcheckpoint.core.ids import run_tag
 from agentcheckpoint.core.models import Closed, Done, Revived
+from agentcheckpoint.options import RunOptions
+from agentcheckpoint.store.asking import ask_end
 from agentcheckpoint.store.keys import RunKeys
 
 KEYS = RunKeys(run_tag("default", "r"))
@@ -273,3 +276,14 @@ def test_a_retry_that_dies_in_between_leaves_a_run_that_is_cancelled_or_revived(
     assert state(url) == ("retryable" if dies_at == 4 else "cancelled")
     ac.retry("r", store=url)
     assert state(url) == "retryable"
+
+
+def test_a_completed_run_is_not_haunted_by_an_end_that_was_asked_for_too_late() -> None:
+    url = fresh()
+    with ac.run("r", store=url) as run:
+        run.step("a", int, "1")
+        ac.connect(url).run(ask_end(Attempt(None, "r", RunOptions()).fence, "too late"))
+    assert ac.get("r", store=url).state == "completed"
+    with ac.run("r", store=url) as run:  # it has a new step, and goes on
+        assert (run.step("a", int, "1"), run.step("b", int, "2")) == (1, 2)
+    assert ac.get("r", store=url).state == "completed"

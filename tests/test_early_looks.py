@@ -12,7 +12,7 @@ from agentcheckpoint.store.keys import due_key
 
 
 def held(held_ms: int) -> Standing:
-    return Standing(state="running", due_ms=None, held_ms=held_ms, cancelled=False, agent="a", attempt=1)
+    return Standing(state="running", due_ms=None, held_ms=held_ms, cancelled=False, agent="a")
 
 
 def test_a_held_run_is_looked_at_again_before_its_lease_runs_out() -> None:

@@ -15,7 +15,6 @@ from faults.servers import until
 from memory_runs import fresh, leased
 
 import agentcheckpoint as ac
-from agentcheckpoint import current
 from agentcheckpoint.current import position, warn_if_unrecorded
 
 CALLS: list[Any] = []
@@ -104,8 +103,7 @@ def test_a_thread_without_the_run_is_warned() -> None:
     assert "'r' is open in this process" in caught[1]
 
 
-def test_where_no_run_is_open_nothing_is_said_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(current, "_open", {})  # what another test has left open is none of this one's
+def test_where_no_run_is_open_nothing_is_said_of_one() -> None:
     with ac.run("r", store=fresh()):
         pass
     with warnings.catch_warnings():

@@ -10,7 +10,7 @@ from agentcheckpoint.core.models import About, LogEntry, Restarted, RunState
 from agentcheckpoint.core.waits import Waits
 from agentcheckpoint.errors import Suspended
 
-ENDED: frozenset[RunState] = frozenset({"completed", "failed", "cancelled"})
+ENDED: tuple[RunState, ...] = ("completed", "failed", "cancelled")
 """The states in which nothing goes on by itself."""
 
 LOOK_MS = 2000
@@ -20,7 +20,7 @@ worker can tell that it has died, long before its lease runs out."""
 OnExisting: TypeAlias = Literal["allow", "must", "never", "fresh"]
 """What an opening makes of a run that exists: goes on with it, demands it, refuses it, or begins it afresh."""
 
-Step: TypeAlias = Literal["go", "later", "drop"]
+Move: TypeAlias = Literal["go", "later", "drop"]
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
@@ -63,6 +63,17 @@ def due_after(error: BaseException | None, state: RunState, now_ms: int, waits: 
     return min([*times, *([] if beside is None else [beside])], default=None)
 
 
+def rest_of(state: str, due_ms: int | None, now_ms: int) -> float:
+    """Seconds until the next attempt of a run is due by its policy, whichever process has decided that.
+
+    Args:
+        state: as it is stored.
+        due_ms: when it goes on by itself, milliseconds since the epoch.
+        now_ms: the store's clock.
+    """
+    return max(0, due_ms - now_ms) / 1000 if state == "retryable" and due_ms is not None else 0.0
+
+
 def since_restart(entries: Iterable[LogEntry]) -> list[LogEntry]:
     """What counts for a replay: the log since the run was last begun afresh."""
     counted: list[LogEntry] = []
@@ -88,7 +99,6 @@ class Standing:
         held_ms: for how long somebody who may be alive holds its lease; ``None``: nobody.
         cancelled: somebody has asked for its end.
         agent: whose run it is; ``None``: it was opened by ``ac.run``.
-        attempt: the number of its last attempt.
     """
 
     state: RunState
@@ -96,10 +106,9 @@ class Standing:
     held_ms: int | None
     cancelled: bool
     agent: str | None
-    attempt: int
 
 
-def what_to_do(standing: Standing, now_ms: int) -> tuple[Step, int]:
+def what_to_do(standing: Standing, now_ms: int) -> tuple[Move, int]:
     """Whether to work on a listed run now, later (and when), or never: then it needs no place in the list."""
     if standing.held_ms is not None:
         return "later", now_ms + min(max(standing.held_ms, 1), LOOK_MS)

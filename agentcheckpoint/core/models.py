@@ -241,3 +241,12 @@ LogEntry: TypeAlias = Annotated[
     | Closed,
     Field(discriminator="k"),
 ]
+
+
+def payload_of(entry: LogEntry) -> Payload | None:
+    """Describes the bytes that are kept apart under this entry's id, if there are any."""
+    if isinstance(entry, Done):
+        return entry.payload
+    if isinstance(entry, Closed):
+        return entry.output
+    return entry.input if isinstance(entry, About) else None

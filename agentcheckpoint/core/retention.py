@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import cast
 
-from agentcheckpoint.core.models import Closed, Done, LogEntry
+from agentcheckpoint.core.models import Closed, LogEntry, payload_of
 from agentcheckpoint.errors import RunMisuse
 
 THIRTY_DAYS = timedelta(days=30)
@@ -20,7 +20,7 @@ class RunSize:
 
     Attributes:
         log: what happened, in order, with the ledger entries that stand in it.
-        results: the results of its steps, and its output.
+        results: the results of its steps, its arguments and its output.
         ledger: the ledger entries that are booked beside the log.
     """
 
@@ -45,14 +45,8 @@ def size_of(entries: Iterable[LogEntry], *, log: Iterable[bytes], beside: Iterab
         log: the same, as it is stored.
         beside: the words that are stored of entries beside the log.
     """
-    payloads = (_payload_size(entry) for entry in entries)
-    return RunSize(sum(map(len, log)), sum(payloads), sum(map(len, beside)))
-
-
-def _payload_size(entry: LogEntry) -> int:
-    if isinstance(entry, Done):
-        return entry.payload.size
-    return entry.output.size if isinstance(entry, Closed) and entry.output is not None else 0
+    results = sum(payload.size for entry in entries if (payload := payload_of(entry)) is not None)
+    return RunSize(sum(map(len, log)), results, sum(map(len, beside)))
 
 
 def size_text(size: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from agentcheckpoint.core import ids
-from agentcheckpoint.core.lifecycle import ENDED, since_restart
+from agentcheckpoint.core.lifecycle import ENDED
 from agentcheckpoint.core.models import Closed, Done, Failed, LogEntry, Opened, Rejected, Revived
 
 
@@ -58,11 +58,6 @@ def run_series(entries: Iterable[LogEntry]) -> Series:
                 idle=series.idle + (max(0, entry.due - entry.at) if entry.due is not None else 0),
             )
     return series
-
-
-def rest_of(state: str, entries: Iterable[LogEntry], now_ms: int) -> float:
-    """Seconds until the next attempt of a run is due by its policy, whichever process has decided that."""
-    return run_series(since_restart(entries)).rest(now_ms) / 1000 if state == "retryable" else 0.0
 
 
 class Tries:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from agentcheckpoint import current
 from agentcheckpoint.attempt import Attempt, new_id
+from agentcheckpoint.core.lifecycle import ENDED
 from agentcheckpoint.core.models import Closed, Failure, Revived
 from agentcheckpoint.errors import LeaseLost, RunBusy, RunMisuse
 from agentcheckpoint.options import RunOptions
@@ -38,7 +39,7 @@ def cancel(run_id: str, /, *, reason: str = "", store: Connectable = None, names
     """
     where, attempt = connect(store), Attempt(None, run_id, RunOptions(namespace=namespace))
     state: str = where.run(ask_end(attempt.fence, reason))
-    if state not in ("completed", "failed", "cancelled"):
+    if state not in ENDED:
         try:
             state = end_cancelled(run_id, where, namespace, reason)
         except (RunBusy, LeaseLost):
@@ -57,7 +58,7 @@ def end_cancelled(run_id: str, store: Store, namespace: str, reason: str = "") -
     """
     attempt = Attempt(store, run_id, RunOptions(namespace=namespace))
     with _taken(attempt, store):
-        if attempt.state in ("completed", "failed", "cancelled"):
+        if attempt.state in ENDED:
             if attempt.state != "cancelled":
                 store.run(take_back(attempt.fence))
             store.run(leave_as_it_is(attempt))

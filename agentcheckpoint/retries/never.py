@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator, Mapping
-from typing import Literal, TypeAlias, cast
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
 
 from agentcheckpoint import errors
+from agentcheckpoint.core.lifecycle import leaves
 
 Level: TypeAlias = Literal["step", "run"]
 """What is tried again: a step within an attempt, or the run by another attempt."""
@@ -65,7 +66,7 @@ def never(error: BaseException, level: Level) -> str | None:
     """
     if not isinstance(error, Exception):
         return f"{type(error).__name__} is no failure: it passes"
-    for leaf in _leaves(error):
+    for leaf in leaves(error):
         rule = rule_of(type(leaf))
         if rule == "never" or (rule == "run" and level == "step"):
             where = "" if rule == "never" else " within an attempt"
@@ -77,11 +78,3 @@ def rule_of(kind: type[BaseException]) -> Rule:
     """Who decides about an exception of this class."""
     rules: list[Rule] = [RULES[base] for base in kind.__mro__ if base in RULES]
     return rules[0] if rules else "never"
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in cast("BaseExceptionGroup[BaseException]", error).exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error

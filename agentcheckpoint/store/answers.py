@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from agentcheckpoint.errors import StoreUnavailable
-from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply, executed
+from agentcheckpoint.store.effects import Command, Protocol, executed
 from agentcheckpoint.store.index import list_due
 from agentcheckpoint.store.loading import Loaded, parse_head
-from agentcheckpoint.store.patience import Patience
+from agentcheckpoint.store.persisting import exchange, persist
 from agentcheckpoint.store.reading import Address, ask, snapshot
-from agentcheckpoint.store.refusals import NotNow, raise_refusal
 
 WAKEABLE = frozenset({"waiting", "running", "interrupted"})
 """The states of a run that goes on by an answer: in any other, nobody waits for it."""
@@ -74,32 +72,21 @@ def decide_wait(address: Address, choose: Callable[[Loaded], Offer]) -> Protocol
     Raises:
         RunNotFound, CheckpointsLost, CheckpointCorrupt, SchemaTooNew, StoreRefused, StoreUnavailable.
     """
-    keys = address.keys
-    trouble: Exception = NotNow("it kept changing hands")
-    patience = Patience()
-    for times, pause in patience.tries():
-        try:
-            yield from _exchange(address, (("WATCH", keys.head),), times)
-            loaded = yield from snapshot(address, patience)
-            offer = choose(loaded)
-            field: tuple[str, str] = (keys.answers, offer.wait_id)
-            write: tuple[Command, ...] = (("HSETNX", *field, offer.line), ("HGET", *field))
-            if offer.wakes and loaded.meta["state"] in WAKEABLE:
-                write = (("HSET", keys.meta(loaded.token), "due", loaded.now_ms), *write)
-            replies = yield from _exchange(address, (("MULTI",), *write, ("EXEC",)), times)
-        except (NotSent, Lost, NotNow) as exc:
-            trouble = exc
-            patience.note(exc)
-            yield Pause(pause)
-            continue
-        outcome = executed(replies)
-        if outcome is not None:
-            return offer, outcome[-1]
-    raise StoreUnavailable(
-        f"run {address.run_id!r}: what came of its wait could not be stored in several tries: {trouble}. Do it again: "
-        "only the first answer counts, and the same one twice is one.",
-        run_id=address.run_id,
-    )
+
+    def once(times: int) -> Protocol[tuple[Offer, bytes] | None]:
+        keys = address.keys
+        yield from exchange(address.run_id, (("WATCH", keys.head),), times)
+        loaded = yield from snapshot(address)
+        offer = choose(loaded)
+        field: tuple[str, str] = (keys.answers, offer.wait_id)
+        write: tuple[Command, ...] = (("HSETNX", *field, offer.line), ("HGET", *field))
+        if offer.wakes and loaded.meta["state"] in WAKEABLE:
+            write = (("HSET", keys.meta(loaded.token), "due", loaded.now_ms), *write)
+        outcome = executed((yield from exchange(address.run_id, (("MULTI",), *write, ("EXEC",)), times)))
+        return None if outcome is None else (offer, outcome[-1])
+
+    advice = " Do it again: only the first answer counts, and the same one twice is one."
+    return (yield from persist(address.run_id, once, "what came of its wait could not be stored", advice))
 
 
 def wake(address: Address, now_ms: int) -> Protocol[bool]:
@@ -108,36 +95,20 @@ def wake(address: Address, now_ms: int) -> Protocol[bool]:
     Raises:
         CheckpointCorrupt, StoreRefused, StoreUnavailable.
     """
-    keys = address.keys
-    trouble: Exception = NotNow("it kept changing hands")
-    patience = Patience()
-    for times, pause in patience.tries():
-        try:
-            _, reply = yield from _exchange(address, (("WATCH", keys.head), ("GET", keys.head)), times)
-            head = parse_head(address.run_id, keys.head, reply)
-            if head is None:
-                return False
-            (state,) = yield from _exchange(address, (("HGET", keys.meta(head), "state"),), times)
-            if not isinstance(state, bytes) or state.decode("ascii", "replace") not in WAKEABLE:
-                return False
-            commands: tuple[Command, ...] = (("MULTI",), ("HSET", keys.meta(head), "due", now_ms), ("EXEC",))
-            replies = yield from _exchange(address, commands, times)
-        except (NotSent, Lost, NotNow) as exc:
-            trouble = exc
-            patience.note(exc)
-            yield Pause(pause)
-            continue
-        if executed(replies) is not None:
-            return (yield from list_due(address.namespace, address.run_id, now_ms))
-    raise StoreUnavailable(
-        f"run {address.run_id!r}: it is answered, and could not be let go on in several tries: {trouble}. Give the "
-        "same answer again, or open the run.",
-        run_id=address.run_id,
-    )
 
+    def once(times: int) -> Protocol[bool | None]:
+        keys = address.keys
+        _, reply = yield from exchange(address.run_id, (("WATCH", keys.head), ("GET", keys.head)), times)
+        head = parse_head(address.run_id, keys.head, reply)
+        if head is None:
+            return False
+        (state,) = yield from exchange(address.run_id, (("HGET", keys.meta(head), "state"),), times)
+        if not isinstance(state, bytes) or state.decode("ascii", "replace") not in WAKEABLE:
+            return False
+        commands: tuple[Command, ...] = (("MULTI",), ("HSET", keys.meta(head), "due", now_ms), ("EXEC",))
+        return True if executed((yield from exchange(address.run_id, commands, times))) is not None else None
 
-def _exchange(address: Address, commands: tuple[Command, ...], patience: int) -> Protocol[list[Reply]]:
-    replies: list[Reply] = yield Packet(commands, held=True, patience=patience)
-    if any(isinstance(reply, Refusal) for reply in replies):
-        raise_refusal(address.run_id, commands, replies)
-    return replies
+    advice = " Give the same answer again, or open the run."
+    failed = "it is answered, and could not be let go on"
+    waits = yield from persist(address.run_id, once, failed, advice)
+    return waits and (yield from list_due(address.namespace, address.run_id, now_ms))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import cast
 
+from agentcheckpoint.core.lifecycle import ENDED
 from agentcheckpoint.core.models import RunState
-from agentcheckpoint.errors import StoreUnavailable
-from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply, executed
+from agentcheckpoint.store.effects import Command, Protocol, executed
 from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.loading import META, lost_head, parse_head, parse_meta
 from agentcheckpoint.store.making import deleted_error, no_such_run
-from agentcheckpoint.store.patience import Patience
-from agentcheckpoint.store.refusals import NotNow, raise_refusal
+from agentcheckpoint.store.persisting import exchange, persist
 
 
 def ask_end(fence: Fence, reason: str) -> Protocol[RunState]:
@@ -23,42 +23,33 @@ def ask_end(fence: Fence, reason: str) -> Protocol[RunState]:
     Raises:
         RunNotFound, RunDeleted, CheckpointsLost, CheckpointCorrupt, SchemaTooNew, StoreRefused, StoreUnavailable.
     """
-    trouble: Exception = NotNow("it kept changing hands")
-    patience = Patience()
-    for times, pause in patience.tries():
-        try:
-            state = yield from _ask(fence, reason, times)
-        except (NotSent, Lost, NotNow) as exc:
-            trouble = exc
-            patience.note(exc)
-            yield Pause(pause)
-            continue
-        if state is not None:
-            return state
-    raise StoreUnavailable(
-        f"run {fence.run_id!r}: its end could not be asked for in several tries: {trouble}.", run_id=fence.run_id
-    )
+
+    def once(times: int) -> Protocol[RunState | None]:
+        return _ask(fence, reason, times)
+
+    asking: Protocol[RunState] = persist(fence.run_id, once, "its end could not be asked for")
+    return (yield from asking)
 
 
 def _ask(fence: Fence, reason: str, times: int) -> Protocol[RunState | None]:
     """The run's state; ``None``: it changed hands meanwhile."""
     keys = fence.keys
     look: tuple[Command, ...] = (("LLEN", keys.tokens), ("WATCH", keys.head), ("GET", keys.head), ("EXISTS", keys.tomb))
-    had_tokens, _, reply, deleted = yield from _held(fence, look, times)
+    had_tokens, _, reply, deleted = yield from exchange(fence.run_id, look, times)
     head = parse_head(fence.run_id, keys.head, reply)
     if head is None:
         if deleted:
             raise deleted_error(fence)
         raise lost_head(fence.run_id, keys.head) if had_tokens else no_such_run(fence)
     meta = keys.meta(head)
-    values, still = yield from _held(fence, (("HMGET", meta, *META), ("GET", keys.head)), times)
+    values, still = yield from exchange(fence.run_id, (("HMGET", meta, *META), ("GET", keys.head)), times)
     if still != reply:
         return None
     state = cast("RunState", parse_meta(fence.run_id, meta, values)["state"])
-    if state in ("completed", "failed", "cancelled"):
+    if state in ENDED:
         return state
     commands: tuple[Command, ...] = (("MULTI",), ("SET", keys.cancel, reason, "NX"), ("EXEC",))
-    return state if executed((yield from _held(fence, commands, times))) is not None else None
+    return state if executed((yield from exchange(fence.run_id, commands, times))) is not None else None
 
 
 def take_back(fence: Fence) -> Protocol[bool]:
@@ -70,28 +61,13 @@ def take_back(fence: Fence) -> Protocol[bool]:
     Raises:
         CheckpointCorrupt, StoreRefused, StoreUnavailable.
     """
-    keys = fence.keys
-    trouble: Exception | None = None
-    patience = Patience()
-    for times, pause in patience.tries():
-        try:
-            _, head = yield from _held(fence, (("WATCH", keys.head), ("GET", keys.head)), times)
-            if parse_head(fence.run_id, keys.head, head) != fence.token:
-                return False
-            if executed((yield from _held(fence, (("MULTI",), ("DEL", keys.cancel), ("EXEC",)), times))) is not None:
-                return True
-        except (NotSent, Lost, NotNow) as exc:
-            trouble = exc
-            patience.note(exc)
-            yield Pause(pause)
-    raise StoreUnavailable(
-        f"run {fence.run_id!r}: that its end was asked for could not be taken back in several tries: {trouble}.",
-        run_id=fence.run_id,
-    )
+    return (yield from persist(fence.run_id, partial(_take_back, fence), "the asking for its end could not be undone"))
 
 
-def _held(fence: Fence, commands: tuple[Command, ...], times: int) -> Protocol[list[Reply]]:
-    replies: list[Reply] = yield Packet(commands, held=True, patience=times)
-    if any(isinstance(reply, Refusal) for reply in replies):
-        raise_refusal(fence.run_id, commands, replies)
-    return replies
+def _take_back(fence: Fence, times: int) -> Protocol[bool | None]:
+    keys, run_id = fence.keys, fence.run_id
+    _, head = yield from exchange(run_id, (("WATCH", keys.head), ("GET", keys.head)), times)
+    if parse_head(run_id, keys.head, head) != fence.token:
+        return False
+    replies = yield from exchange(run_id, (("MULTI",), ("DEL", keys.cancel), ("EXEC",)), times)
+    return True if executed(replies) is not None else None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from agentcheckpoint.core.lifecycle import OnExisting
 from agentcheckpoint.core.models import Birth, Opened
-from agentcheckpoint.errors import CommitUnknown, RunExists, StoreError, StoreUnavailable
+from agentcheckpoint.errors import CommitUnknown, StoreError, StoreUnavailable
 from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply, executed
 from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.holder import Holder
@@ -28,7 +28,14 @@ from agentcheckpoint.store.loading import (
     parse_load,
     parse_meta,
 )
-from agentcheckpoint.store.making import attempt_commands, birth_commands, deleted_error, no_such_run, restart_commands
+from agentcheckpoint.store.making import (
+    attempt_commands,
+    birth_commands,
+    deleted_error,
+    exists_error,
+    no_such_run,
+    restart_commands,
+)
 from agentcheckpoint.store.patience import Patience
 from agentcheckpoint.store.refusals import NotNow, nothing_applied, raise_refusal, telling
 
@@ -227,11 +234,7 @@ def _refuse(fence: Fence, look: _Look, opening: Opening | None) -> Busy | Cancel
     if opening is None:
         return Foreign(look.head)
     if opening.on_existing == "never":
-        raise RunExists(
-            f"run {fence.run_id!r} exists already ({look.state}, {look.attempt} attempt(s)), and on_existing='never' "
-            "was asked for. Nothing was changed: use another id, or leave on_existing out to go on with it.",
-            run_id=fence.run_id,
-        )
+        raise exists_error(fence, look.state, look.attempt)
     if look.lease is not None:
         who = busy(fence.run_id, fence.keys.lease(look.head), look.lease, look.ttl, opening.released)
         if who is not None:
@@ -269,6 +272,8 @@ def _claim_commands(fence: Fence, token: str, look: _Look, opening: Opening | No
         if fresh:
             commands += restart_commands(keys, token, opening.birth, opening.input)
         state = "completed" if look.state == "completed" and not fresh else "running"
+        if look.state == "completed" and look.cancel is not None:  # it came to its own end before it heard of that
+            commands.append(("DEL", keys.cancel))
         commands += attempt_commands(keys, token, opening.entry(look.attempt + 1), state)
     commands.append(("SET", keys.lease(token), fence.holder, "PX", fence.ttl_ms))
     return (*commands, *load_commands(keys, token), ("EXEC",))

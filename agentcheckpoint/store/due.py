@@ -13,7 +13,7 @@ from agentcheckpoint.core import ids
 from agentcheckpoint.core.lifecycle import Standing
 from agentcheckpoint.core.models import RunState
 from agentcheckpoint.errors import InvalidName
-from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Protocol, Refusal
+from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Protocol, Refusal, ms_of
 from agentcheckpoint.store.holder import Holder
 from agentcheckpoint.store.index import Listed, ask
 from agentcheckpoint.store.keys import RunKeys, due_key, is_token
@@ -52,7 +52,7 @@ def due_runs(namespace: str, skip: int, most: int) -> Protocol[Due]:
         StoreRefused, StoreUnavailable.
     """
     time, flat = yield from ask(("TIME",), ("ZRANGE", due_key(namespace), skip, skip + most - 1, "WITHSCORES"))
-    now = _milliseconds(time)
+    now = ms_of(time)
     pairs = zip(flat[::2], flat[1::2], strict=True)
     lines = [Listed(name.decode("utf-8", "replace"), int(float(at))) for name, at in pairs]
     ready = tuple(line for line in lines if line.at_ms <= now)
@@ -129,14 +129,9 @@ def standing_of(address: Address, released: Callable[[Holder], bool]) -> Protoco
             held_ms=None if who is None else int(who.ttl * 1000),
             cancelled=bool(cancel),
             agent=agent.decode("utf-8", "replace") if agent else None,
-            attempt=int(fields["attempt"]),
         ),
-        _milliseconds(time),
+        ms_of(time),
     )
-
-
-def _milliseconds(time: Sequence[bytes]) -> int:
-    return int(time[0]) * 1000 + int(time[1]) // 1000
 
 
 def note_look(namespace: str, run: Listed, at_ms: int | None) -> Protocol[bool]:

@@ -14,9 +14,7 @@ from agentcheckpoint.core import ids
 from agentcheckpoint.core.lifecycle import about
 from agentcheckpoint.core.models import (
     SCHEMA,
-    About,
     Birth,
-    Closed,
     Done,
     Failed,
     Intent,
@@ -26,6 +24,7 @@ from agentcheckpoint.core.models import (
     RunState,
     Waiting,
     Withdrawn,
+    payload_of,
 )
 from agentcheckpoint.core.retention import RunSize, size_of
 from agentcheckpoint.errors import CheckpointCorrupt, CheckpointsLost, SchemaTooNew, StoreError
@@ -56,6 +55,11 @@ class Loaded:
     now_ms: int
     """The server's clock, milliseconds since the epoch."""
     size: RunSize
+
+    @property
+    def due_ms(self) -> int | None:
+        """When the run goes on by itself, milliseconds since the epoch."""
+        return int(self.meta["due"]) if self.meta["due"] else None
 
     @property
     def ids(self) -> set[str]:
@@ -94,7 +98,7 @@ def parse_load(keys: RunKeys, namespace: str, run_id: str, token: str, replies: 
     _check_birth(run_id, namespace, keys, token, entries, fields, mark)
     _check_log(run_id, keys.log(token), entries)
     _check_about(run_id, keys.meta(token), entries, fields)
-    stored = sum(1 for entry in entries if has_result(entry))
+    stored = sum(1 for entry in entries if payload_of(entry) is not None)
     if results < stored + 1:
         raise _lost(run_id, f"{keys.results(token)} holds {results - 1} of the {stored} results that the log names")
     if results > stored + 1:  # they are written together: what the log does not name was in it
@@ -143,13 +147,6 @@ def refuse_newer(run_id: str, key: str, schema: Reply) -> None:
     text = schema.decode("ascii", "replace") if isinstance(schema, bytes) else ""
     if _COUNT.fullmatch(text) is not None and int(text) > SCHEMA:
         raise _too_new(run_id, key, int(text))
-
-
-def has_result(entry: LogEntry) -> bool:
-    """Whether result bytes are kept under this entry's id."""
-    if isinstance(entry, Closed):
-        return entry.output is not None
-    return isinstance(entry, Done) or (isinstance(entry, About) and entry.input is not None)
 
 
 def parse_entry(run_id: str, key: str, index: int, line: object) -> LogEntry:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from agentcheckpoint.core.models import SCHEMA, About, Birth, Opened, Restarted
-from agentcheckpoint.errors import CommitUnknown, RunDeleted, RunNotFound, StoreUnavailable
+from agentcheckpoint.errors import CommitUnknown, RunDeleted, RunExists, RunNotFound, StoreUnavailable
 from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, executed
 from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.keys import BIRTH, RunKeys
@@ -47,6 +47,15 @@ def no_such_run(fence: Fence) -> RunNotFound:
     """The error for a run that was to be there."""
     return RunNotFound(
         f"run {fence.run_id!r} in namespace {fence.namespace!r}: there is no such run in this store.",
+        run_id=fence.run_id,
+    )
+
+
+def exists_error(fence: Fence, state: str, attempts: int) -> RunExists:
+    """The error for a run that was to be new."""
+    return RunExists(
+        f"run {fence.run_id!r} exists already ({state}, {attempts} attempt(s)), and on_existing='never' was asked for. "
+        "Nothing was changed: use another id, or leave on_existing out to go on with it.",
         run_id=fence.run_id,
     )
 

@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from agentcheckpoint.core.kept import Kept
 from agentcheckpoint.core.ledger import fold_entries, logged_money
 from agentcheckpoint.core.models import LedgerEntry
-from agentcheckpoint.errors import RunNotFound, StoreUnavailable
-from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal
+from agentcheckpoint.errors import RunNotFound
+from agentcheckpoint.store.effects import Command, Protocol
 from agentcheckpoint.store.kept import attempt_commands
+from agentcheckpoint.store.persisting import exchange, persist
 from agentcheckpoint.store.reading import Address, kept_ledger, snapshot
-from agentcheckpoint.store.refusals import NotNow, raise_refusal
-
-PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
-"""Seconds between tries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,29 +48,26 @@ def settle_outside(
     Raises:
         RunNotFound, CheckpointsLost, CheckpointCorrupt, SchemaTooNew, StoreRefused, StoreUnavailable.
     """
-    trouble: Exception = NotNow("it kept changing")
+    keys = address.keys
     written: tuple[LedgerEntry, ...] = ()
-    for patience, pause in enumerate(PAUSES, start=1):
-        try:
-            watched = (address.keys.head, address.keys.waste, address.keys.kept)
-            yield from _exchange(address, (("WATCH", *watched),), patience)
-            books = yield from _books(address)
-            entries = tuple(decide(books))
-            if not entries:
-                return written
-            written = entries
-            commands = (("MULTI",), *_written(address, books, entries), ("EXEC",))
-            if isinstance((yield from _exchange(address, commands, patience)), list):
-                return written
-            written = ()
-        except (NotSent, Lost, NotNow) as exc:
-            trouble = exc
-            yield Pause(pause)
-    raise StoreUnavailable(
-        f"run {address.run_id!r}: its attempts could not be settled in {len(PAUSES)} tries: {trouble}. Do it again: "
-        "what was settled already is not settled twice.",
-        run_id=address.run_id,
-    )
+
+    def once(times: int) -> Protocol[tuple[LedgerEntry, ...] | None]:
+        nonlocal written
+        yield from exchange(address.run_id, (("WATCH", keys.head, keys.waste, keys.kept),), times)
+        books = yield from _books(address)
+        entries = tuple(decide(books))
+        if not entries:
+            return written
+        written = entries
+        commands = (("MULTI",), *_written(address, books, entries), ("EXEC",))
+        replies = yield from exchange(address.run_id, commands, times)
+        if isinstance(replies[-1], list):
+            return written
+        written = ()
+        return None
+
+    advice = " Do it again: what was settled already is not settled twice."
+    return (yield from persist(address.run_id, once, "its attempts could not be settled", advice))
 
 
 def _books(address: Address) -> Protocol[Books]:
@@ -95,11 +89,3 @@ def _written(address: Address, books: Books, entries: Iterable[LedgerEntry]) -> 
         return attempt_commands(address.keys, changed)
     fields = [part for entry in entries for part in (entry.id, entry.model_dump_json(exclude_none=True))]
     return (("HSET", address.keys.waste, *fields),)
-
-
-def _exchange(address: Address, commands: tuple[Command, ...], patience: int) -> Protocol[object]:
-    """The last reply."""
-    replies = yield Packet(commands, held=True, patience=patience)
-    if any(isinstance(reply, Refusal) for reply in replies):
-        raise_refusal(address.run_id, commands, replies)
-    return replies[-1]

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeAlias
+from functools import partial
+from typing import Literal, TypeAlias
 
 from agentcheckpoint.core.kept import Kept
 from agentcheckpoint.core.models import LedgerEntry
-from agentcheckpoint.errors import RunNotFound, StoreUnavailable
-from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply, executed
+from agentcheckpoint.errors import RunNotFound
+from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Protocol, Refusal, executed
 from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.holder import Holder
 from agentcheckpoint.store.kept import kept_commands
 from agentcheckpoint.store.keys import RunKeys, is_token
 from agentcheckpoint.store.leases import Busy, busy
 from agentcheckpoint.store.loading import Loaded, lost_head, parse_head, refuse_newer
-from agentcheckpoint.store.patience import Patience
+from agentcheckpoint.store.persisting import answered, exchange, persist
 from agentcheckpoint.store.reading import Address, snapshot_under
-from agentcheckpoint.store.refusals import NotNow, raise_refusal
+from agentcheckpoint.store.refusals import raise_refusal
 
 
 def renew(fence: Fence) -> Protocol[None]:
@@ -55,22 +56,12 @@ def book_waste(address: Address, entries: Iterable[LedgerEntry]) -> Protocol[Non
     if not lines:
         return
     commands = tuple(("HSETNX", address.keys.waste, entry_id, line) for entry_id, line in lines)
-    trouble: Exception | None = None
-    patience = Patience()
-    for times, pause in patience.tries():
-        try:
-            replies = yield Packet(commands, patience=times)
-            if any(isinstance(reply, Refusal) for reply in replies):
-                raise_refusal(address.run_id, commands, replies)
-            return
-        except (NotSent, Lost, NotNow) as exc:
-            trouble = exc
-            patience.note(exc)
-            yield Pause(pause)
-    raise StoreUnavailable(
-        f"run {address.run_id!r}: {len(lines)} paid attempt(s) could not be booked as wasted: {trouble}.",
-        run_id=address.run_id,
-    )
+
+    def once(times: int) -> Protocol[bool]:
+        yield from exchange(address.run_id, commands, times, held=False)
+        return True
+
+    yield from persist(address.run_id, once, f"{len(lines)} paid attempt(s) could not be booked as wasted")
 
 
 def sweep(fence: Fence) -> Protocol[int]:
@@ -122,31 +113,19 @@ def delete_run(
         CheckpointsLost: with ``decide``, a part of it is gone.
         StoreRefused, StoreUnavailable.
     """
-    trouble: Exception = NotNow("it kept changing hands")
-    patience = Patience()
-    for times, pause in patience.tries():
-        try:
-            outcome = yield from _delete(address, stamp.encode(), released, decide, times)
-        except (NotSent, Lost, NotNow) as exc:
-            trouble = exc
-            patience.note(exc)
-            yield Pause(pause)
-            continue
-        if outcome is not False:
-            return outcome if isinstance(outcome, Busy) else None
-    raise StoreUnavailable(
-        f"run {address.run_id!r}: it could not be deleted in several tries: {trouble}.", run_id=address.run_id
-    )
+    once = partial(_delete, address, stamp.encode(), released, decide)
+    outcome = yield from persist(address.run_id, once, "it could not be deleted")
+    return outcome if isinstance(outcome, Busy) else None
 
 
 def _delete(
-    address: Address, stamp: bytes, released: Callable[[Holder], bool], decide: Decide | None, patience: int
-) -> Protocol[Busy | bool]:
-    """Whether it is deleted; ``False``: head, lease, or what is booked beside the log changed meanwhile."""
+    address: Address, stamp: bytes, released: Callable[[Holder], bool], decide: Decide | None, times: int
+) -> Protocol[Busy | Literal[True] | None]:
+    """Whether it is deleted; ``None``: head, lease, or what is booked beside the log changed meanwhile."""
     keys = address.keys
     watched = (keys.head,) if decide is None else (keys.head, keys.waste)
     look = (("LRANGE", keys.tokens, 0, -1), ("WATCH", *watched), ("GET", keys.head), ("GET", keys.tomb))
-    tokens, _, reply, tomb = yield from _asked(address, look, patience)
+    tokens, _, reply, tomb = yield from exchange(address.run_id, look, times)
     head = parse_head(address.run_id, keys.head, reply)
     if head is None and not tokens:
         if tomb == stamp:
@@ -156,28 +135,28 @@ def _delete(
     kept: Kept | None = None
     if head is not None:
         left.add(head)  # a claim may have come after the list was read
-        who = yield from _holder(address, head, released, patience)
+        who = yield from _holder(address, head, released, times)
         if who is not None:
             return who
         if decide is not None:  # a commit that comes after this sets the lease, and makes EXEC void
-            kept = decide((yield from snapshot_under(address, head, patience)))
+            kept = decide((yield from snapshot_under(address, head, times)))
     elif decide is not None:
         raise lost_head(address.run_id, keys.head)
     gone = (*keys.beside, keys.kept, *_names(keys, left))
     commands: tuple[Command, ...] = (("MULTI",), ("SET", keys.tomb, stamp), ("DEL", *gone))
     commands = (*commands, *kept_commands(keys, kept), ("EXEC",))
-    replies = yield Packet(commands, held=True, patience=patience)
+    replies = yield Packet(commands, held=True, patience=times)
     if isinstance(replies[-1], Refusal):
         raise_refusal(address.run_id, commands, replies)
-    return isinstance(replies[-1], list)
+    return True if isinstance(replies[-1], list) else None
 
 
-def _holder(address: Address, head: str, released: Callable[[Holder], bool], patience: int) -> Protocol[Busy | None]:
+def _holder(address: Address, head: str, released: Callable[[Holder], bool], times: int) -> Protocol[Busy | None]:
     """Who holds the lease. It is watched from now on."""
     keys, lease = address.keys, address.keys.lease(head)
     questions = (("WATCH", lease), ("GET", lease), ("PTTL", lease), ("HGET", keys.meta(head), "schema"))
-    replies = yield Packet(questions, held=True, patience=patience)
-    _, held, ttl = _answered(address, questions[:3], replies[:3])
+    replies = yield Packet(questions, held=True, patience=times)
+    _, held, ttl = answered(address.run_id, questions[:3], replies[:3])
     refuse_newer(address.run_id, keys.meta(head), replies[3])  # it may have keys that are not known here
     return None if held is None else busy(address.run_id, lease, held, ttl, released)
 
@@ -188,35 +167,19 @@ def forget_ledger(address: Address) -> Protocol[bool]:
     Raises:
         CheckpointCorrupt, StoreRefused, StoreUnavailable.
     """
-    trouble: Exception = NotNow("it kept changing")
-    patience, keys, sent = Patience(), address.keys, False
-    for times, pause in patience.tries():
-        try:
-            look: tuple[Command, ...] = (("WATCH", keys.head, keys.kept), ("EXISTS", keys.head), ("EXISTS", keys.kept))
-            _, head, kept = yield from _asked(address, look, times)
-            if head or not kept:
-                return sent and not head  # by this very call: only its reply was lost
-            sent = True
-            replies = yield from _asked(address, (("MULTI",), ("DEL", keys.kept), ("EXEC",)), times)
-            if isinstance(replies[-1], list):
-                return True
-        except (NotSent, Lost, NotNow) as exc:
-            trouble = exc
-            patience.note(exc)
-            yield Pause(pause)
-    raise StoreUnavailable(
-        f"run {address.run_id!r}: its ledger could not be deleted in several tries: {trouble}.", run_id=address.run_id
-    )
+    keys, sent = address.keys, False
 
+    def once(times: int) -> Protocol[bool | None]:
+        nonlocal sent
+        look: tuple[Command, ...] = (("WATCH", keys.head, keys.kept), ("EXISTS", keys.head), ("EXISTS", keys.kept))
+        _, head, kept = yield from exchange(address.run_id, look, times)
+        if head or not kept:
+            return sent and not head  # by this very call: only its reply was lost
+        sent = True
+        replies = yield from exchange(address.run_id, (("MULTI",), ("DEL", keys.kept), ("EXEC",)), times)
+        return True if isinstance(replies[-1], list) else None
 
-def _asked(address: Address, commands: tuple[Command, ...], patience: int) -> Protocol[list[Reply]]:
-    return _answered(address, commands, (yield Packet(commands, held=True, patience=patience)))
-
-
-def _answered(address: Address, commands: tuple[Command, ...], replies: list[Reply]) -> list[Reply]:
-    if any(isinstance(reply, Refusal) for reply in replies):
-        raise_refusal(address.run_id, commands, replies)
-    return replies
+    return (yield from persist(address.run_id, once, "its ledger could not be deleted"))
 
 
 def _names(keys: RunKeys, tokens: Iterable[str]) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ import openai
 
 import agentcheckpoint as ac
 from agentcheckpoint.core.models import SCHEMA
-from agentcheckpoint.errors import AgentCheckpointError, Interrupted, RunBusy
+from agentcheckpoint.errors import AgentCheckpointError, RunBusy
 
 from . import golden, parsing, rich
 from .canary import Executed, canary
@@ -147,8 +147,6 @@ class _Search:
             except AgentCheckpointError as exc:
                 refused = True
                 self.refused(exc, where, "whole: refused" if not isinstance(exc, RunBusy) else "whole: busy")
-            except Interrupted:  # a step that is not recorded was called, and heard that somebody wants the run's end
-                self.note("whole: ended as somebody has asked for")
             except openai.BadRequestError:
                 pass  # the model was asked: judged below
         called = Counter(rich.calls)

@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 from agentcheckpoint import results
 from agentcheckpoint.core.codec import ResultType
+from agentcheckpoint.core.models import payload_of
 from agentcheckpoint.errors import StoreError
 from agentcheckpoint.store import claim, loading, reading
 
@@ -48,7 +49,8 @@ def _believing(load: Any, keys: Any, namespace: str, run_id: str, token: str, re
     if not isinstance(lines, list) or not isinstance(replies[2], int):
         return load(keys, namespace, run_id, token, replies)
     entries = [loading.parse_entry(run_id, keys.log(token), i, line) for i, line in enumerate(lines)]
-    return load(keys, namespace, run_id, token, [*replies[:2], 1 + sum(map(loading.has_result, entries)), *replies[3:]])
+    kept = sum(payload_of(entry) is not None for entry in entries)
+    return load(keys, namespace, run_id, token, [*replies[:2], 1 + kept, *replies[3:]])
 
 
 @contextmanager
