@@ -1,11 +1,13 @@
 """Lets a test module import the plain modules beside it, and begins with the longest: no core idles at the end.
 
-No example of Hypothesis's has a deadline: a slow machine is no failure.
+No example of Hypothesis's has a deadline: a slow machine is no failure. A run that a test leaves open, as a paused worker
+would, is not open for the next test.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,3 +28,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return LONGEST.index(tested) if tested in LONGEST else len(LONGEST)
 
     items.sort(key=place)
+
+
+@pytest.fixture(autouse=True)
+def runs_of_its_own() -> Iterator[None]:
+    yield
+    from agentcheckpoint import current
+
+    for attempt in current.open_attempts():
+        attempt.open = False  # nobody renews its lease any more
+        current.withdraw(attempt)
+    current._position.set(None)

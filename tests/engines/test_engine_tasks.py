@@ -155,7 +155,7 @@ def test_how_an_attempt_failed_is_logged_and_another_worker_s_is_no_failure(capl
 
 @pytest.fixture
 def celery_task() -> Iterator[Any]:
-    app = celery.Celery("tests", broker="memory://")
+    app = celery.Celery("tests", broker="memory://", set_as_current=False)
     on_celery.AgentTasks(app, [double], store="memory://")
     yield app.tasks["agentcheckpoint.attempt"]
 
