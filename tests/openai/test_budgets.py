@@ -117,19 +117,24 @@ def test_an_agents_runs_have_its_budget_and_it_can_be_raised(url: str, provider:
 ROOM_FOR = 3
 
 
-def waits(together: threading.Barrier) -> Any:
-    """A model that answers when all that may be asked at once have asked."""
+def waits(together: threading.Barrier, refused: threading.Event | None = None) -> Any:
+    """A model that answers when all that may be asked at once have asked, and all others are refused.
+
+    What is answered costs less than was kept for it: one that came later would find room, and be right.
+    """
 
     def brain(request: Request, /) -> Answer:
         if request.messages[-1]["content"] != "hi":
             together.wait(60)
+            assert refused is None or refused.wait(60)
         return Answer(text="ok")
 
     return brain
 
 
 def test_parallel_calls_in_threads_cannot_overspend_together(url: str) -> None:
-    with Provider(waits(threading.Barrier(ROOM_FOR))) as provider, sync_client(provider) as client:
+    all_refused = threading.Event()
+    with Provider(waits(threading.Barrier(ROOM_FOR), all_refused)) as provider, sync_client(provider) as client:
         one = worst(provider, url)
         refused: list[ac.BudgetExceeded] = []
 
@@ -138,6 +143,8 @@ def test_parallel_calls_in_threads_cannot_overspend_together(url: str) -> None:
                 chat(client, f"{n:02}", **ANY)
             except ac.BudgetExceeded as error:
                 refused.append(error)
+                if len(refused) == 8 - ROOM_FOR:
+                    all_refused.set()
 
         with ac.run("r", store=url, budget=ac.Budget(dollars(ROOM_FOR * one))) as run, ThreadPoolExecutor(8) as pool:
             list(pool.map(run.bind(ask), range(8)))
@@ -146,11 +153,21 @@ def test_parallel_calls_in_threads_cannot_overspend_together(url: str) -> None:
 
 
 async def test_parallel_calls_on_a_loop_cannot_overspend_together(url: str) -> None:
-    with Provider(waits(threading.Barrier(ROOM_FOR))) as provider:
+    all_refused, refused = threading.Event(), list[ac.BudgetExceeded]()
+    with Provider(waits(threading.Barrier(ROOM_FOR), all_refused)) as provider:
         one = await asyncio.to_thread(worst, provider, url)
         async with async_client(provider) as client, ac.run("r", store=url, budget=ac.Budget(dollars(ROOM_FOR * one))):
-            calls = (chat_async(client, f"{n:02}", **ANY) for n in range(8))
-            ends = await asyncio.gather(*calls, return_exceptions=True)
+
+            async def ask(n: int) -> Any:
+                try:
+                    return await chat_async(client, f"{n:02}", **ANY)
+                except ac.BudgetExceeded as error:
+                    refused.append(error)
+                    if len(refused) == 8 - ROOM_FOR:
+                        all_refused.set()
+                    return error
+
+            ends = await asyncio.gather(*map(ask, range(8)))
     assert sum(isinstance(end, ac.BudgetExceeded) for end in ends) == 8 - ROOM_FOR
     assert len(provider.journal) == ROOM_FOR + 1
 
