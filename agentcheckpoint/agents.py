@@ -147,11 +147,12 @@ class Agent(Generic[P, R]):
         metadata: Mapping[str, str] | None = None,
         conversation: str | None = None,
         retry: Retry | None = None,
+        timeout: float | None = None,
     ) -> Self:
         """The same agent, whose runs are kept elsewhere or opened otherwise; what is not given stays as it was.
 
         Args:
-            store, namespace, lease, on_existing, budget, tags, metadata, conversation: as in ``ac.run``.
+            store, namespace, lease, on_existing, budget, tags, metadata, conversation, timeout: as in ``ac.run``.
             retry: as in ``ac.agent``.
             wait: seconds to wait for another worker that is at the run, before ``RunBusy``. If it completes the run
                 meanwhile, its output is returned.
@@ -166,6 +167,7 @@ class Agent(Generic[P, R]):
             "metadata": metadata,
             "conversation": conversation,
             "retry": retry,
+            "timeout": timeout,
         }
         other = copy.copy(self)
         other._options = replace(self._options, **{name: value for name, value in given.items() if value is not None})

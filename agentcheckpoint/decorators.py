@@ -142,6 +142,7 @@ def agent(
     budget: Budget | Sequence[Budget] = (),
     tags: Iterable[str] = (),
     retry: Retry | None = None,
+    timeout: float | None = None,
 ) -> AgentDecorator: ...
 def agent(fn: Any = None, /, **options: Any) -> Any:
     """Makes each call of a function, async or not, a run: ``research(q)``, or named, ``research.run("r-42", q)``.
@@ -157,6 +158,7 @@ def agent(fn: Any = None, /, **options: Any) -> Any:
             ``Retrying(stop=stop_after_attempt(5), wait=wait_random_exponential(max=60))``. Its count and its waits are
             stored with the run: another process goes on with them. The last error is raised unchanged, and the run is
             ``failed``.
+        timeout: seconds that an attempt of a run may take, as in ``ac.run``.
 
     Raises:
         RunMisuse: it is a generator, its output cannot be stored, or there is no such policy.
@@ -175,6 +177,8 @@ def _agent(
     budget: Budget | Sequence[Budget] = (),
     tags: Iterable[str] = (),
     retry: Retry | None = None,
+    timeout: float | None = None,
 ) -> Agent[Any, Any]:
-    options = RunOptions(on_mismatch=on_mismatch, budgets=all_budgets(budget), tags=check_tags(tags), retry=retry)
+    budgets, tags = all_budgets(budget), check_tags(tags)
+    options = RunOptions(on_mismatch=on_mismatch, budgets=budgets, tags=tags, retry=retry, timeout=timeout)
     return Agent(fn, name, returns, options)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from counted import Counted
 from memory_runs import fresh, logged
+from tenacity import Retrying, stop_after_attempt
 
 import agentcheckpoint as ac
 from agentcheckpoint import attempt as attempts
@@ -419,3 +420,17 @@ def test_a_two_phase_step_and_a_charge_have_no_limit_of_their_own() -> None:
         for call in (lambda: run.begin(ac.Step("s", timeout=1)), lambda: run.charge(ac.Step("s", timeout=1), "1")):
             with pytest.raises(ac.RunMisuse, match="calls no function"):
                 call()
+
+
+def test_an_agents_attempts_have_a_limit_each(stuck: Stuck) -> None:
+    url, attempts = fresh(), list[int]()
+
+    @ac.agent(timeout=30, retry=Retrying(stop=stop_after_attempt(10)))
+    def slow() -> Any:
+        attempts.append(1)
+        return ac.Run.current().step("s", stuck.hang if len(attempts) == 1 else Counted("done"))
+
+    assert slow.using(store=url, timeout=SHORT).run("r") == "done"
+    assert failures(url)[0] == ("s", "RunTimeout")
+    outcomes = [row.outcome for row in ac.get("r", store=url).attempts]
+    assert outcomes[0] == "retryable" and outcomes[-1] == "completed"
