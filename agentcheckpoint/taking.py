@@ -15,6 +15,7 @@ from agentcheckpoint.current import released_here
 from agentcheckpoint.errors import AgentCheckpointWarning, RunCancelled
 from agentcheckpoint.explain import busy_error, warn, wrong_totals
 from agentcheckpoint.results import Results
+from agentcheckpoint.store.asking import take_back
 from agentcheckpoint.store.claim import Cancelled, Completed, Opening, Taken, give_back, open_run
 from agentcheckpoint.store.commit import Change
 from agentcheckpoint.store.effects import Pause, Protocol
@@ -58,6 +59,8 @@ def take_run(attempt: Attempt, wait: float, *, counted: bool = True) -> Protocol
         yield Pause(min(0.2, left), idle=True)
         attempt.check_stop()
     _take_over(attempt, outcome.loaded)
+    if counted and outcome.is_asked_to_end and attempt.state == "completed":  # it had ended before it heard of that
+        yield from take_back(attempt.fence)
     yield from _mend_totals(attempt, outcome.loaded)
 
 

@@ -54,9 +54,10 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The run is this worker's, and here it is."""
+    """The run is this worker's, and here it is; perhaps somebody has asked for its end."""
 
     loaded: Loaded
+    is_asked_to_end: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,8 +273,6 @@ def _claim_commands(fence: Fence, token: str, look: _Look, opening: Opening | No
         if fresh:
             commands += restart_commands(keys, token, opening.birth, opening.input)
         state = "completed" if look.state == "completed" and not fresh else "running"
-        if look.state == "completed" and look.cancel is not None:  # it came to its own end before it heard of that
-            commands.append(("DEL", keys.cancel))
         commands += attempt_commands(keys, token, opening.entry(look.attempt + 1), state)
     commands.append(("SET", keys.lease(token), fence.holder, "PX", fence.ttl_ms))
     return (*commands, *load_commands(keys, token), ("EXEC",))
@@ -289,7 +288,7 @@ def _finish(fence: Fence, token: str, look: _Look, replies: Sequence[Reply]) -> 
         older = fence.issued.index(look.head or "") < fence.issued.index(fence.token)
         fence.went_back = fence.went_back or older
     fence.loaded(token, len(loaded.entries), loaded.results, loaded.ids)
-    return Taken(loaded)
+    return Taken(loaded, look.cancel is not None)
 
 
 def _raise_if_refused(fence: Fence, commands: Sequence[Command], replies: Sequence[Reply]) -> None:

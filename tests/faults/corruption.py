@@ -137,12 +137,13 @@ class _Search:
             self.refused(exc, where, "whole: not shown")
 
     def _replay(self, place: Field, damaged: Contents, where: str) -> None:
-        found, refused = None, False
+        found, refused, opened = None, False, False
         self._put(damaged)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             try:
                 with ac.run(rich.RUN, store=self.store):
+                    opened = True
                     found = rich.body(self.client)
             except AgentCheckpointError as exc:
                 refused = True
@@ -160,14 +161,16 @@ class _Search:
             self.note("whole: another result of the same type and length")
         elif found is not None:
             self.note("whole: replayed with a warning" if said else "whole: replayed")
-        self._kept(damaged, where)
+        self._kept(damaged, where, taken_back="cancel" if _is_done(damaged) and opened else None)
         key, item = place.name, place.item
         looked_at = key in ("head", "tokens", "lease", "cancel") or (key == "meta" and item in _LOOKED_AT)
         if refused and looked_at and _steady(contents(self.store, rich.RUN)) != _steady(damaged):
             self.violation(where, "it was written to before it was refused")
 
-    def _kept(self, damaged: Contents, where: str) -> None:
-        """What was stored is stored, though perhaps under another token: the damage too."""
+    def _kept(self, damaged: Contents, where: str, taken_back: str | None = None) -> None:
+        """What was stored is stored, though perhaps under another token: the damage too. A completed run that is opened
+        again is asked to end no more: that alone may be gone.
+        """
         after: dict[str, object] = {}
         for name, value in contents(self.store, rich.RUN).items():
             after[name.decode().rpartition(":")[2]] = value
@@ -175,6 +178,8 @@ class _Search:
             name = key.decode().rpartition(":")[2]
             if (name in ("head", "lease") and isinstance(old, bytes)) or old in ({}, []):
                 continue  # a claim sets them; a key that holds nothing is none
+            if name == taken_back and name not in after:
+                continue
             if not _holds(after.get(name), old):
                 self.violation(where, f"{name} was overwritten: {after.get(name)!r:.120}")
 
@@ -203,6 +208,12 @@ def _holds(now: object, old: object) -> bool:
 def _steady(kept: Contents) -> Contents:
     """Less what a server makes up: the ids of a stream."""
     return {name: value for name, value in kept.items() if not (isinstance(value, Odd) and value.word == "XADD")}
+
+
+def _is_done(stored: Contents) -> bool:
+    """Whether the run says that it is completed."""
+    metas = [value for key, value in stored.items() if key.endswith(b":meta")]
+    return any(isinstance(meta, dict) and meta.get(b"state") == b"completed" for meta in metas)
 
 
 def _renamed(base: Contents, place: Field, damaged: Contents) -> bool:
