@@ -225,3 +225,20 @@ def test_a_directory_that_does_not_exist_yet_is_judged_by_where_it_will_lie(in_m
 def test_a_link_into_memory_is_judged_by_where_it_leads(in_memory: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(in_memory)
     assert "memory" in str(ephemeral_reason(tmp_path / "link"))
+
+
+@pytest.mark.parametrize("look", ["iterdir", "is_file"])
+def test_a_new_directory_that_another_process_begins_to_use_at_this_moment_is_ours(
+    look: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, looks = tmp_path / "state", getattr(Path, look)
+
+    def then_another_comes(path: Path) -> object:
+        seen = list(looks(path)) if look == "iterdir" else looks(path)
+        if home in (path, path.parent) and not (home / "log").exists():
+            (home / "lock").touch()
+            (home / "log").write_text("started")
+        return seen
+
+    monkeypatch.setattr(Path, look, then_another_comes)
+    assert prepare(home).home == home

@@ -204,8 +204,10 @@ def _make_private(directory: Path) -> None:
 
 def _is_ours(home: Path) -> bool:
     """Whether a server of ours was here, or nobody: it leaves a lock, which is empty, and its data."""
+    if not any(home.iterdir()):  # looked at first: others may be racing for it, and make the lock before all else
+        return True
     lock = home / "lock"
-    return (lock.is_file() and not lock.stat().st_size) or (home / _DATA).is_dir() or not any(home.iterdir())
+    return (lock.is_file() and not lock.stat().st_size) or (home / _DATA).is_dir()
 
 
 def _is_for_all(directory: Path) -> bool:
