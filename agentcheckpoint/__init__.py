@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from agentcheckpoint.errors import CheckpointCorrupt as CheckpointCorrupt
     from agentcheckpoint.errors import CheckpointsLost as CheckpointsLost
     from agentcheckpoint.errors import CommitUnknown as CommitUnknown
+    from agentcheckpoint.errors import CrashLoop as CrashLoop
     from agentcheckpoint.errors import DurabilityWarning as DurabilityWarning
     from agentcheckpoint.errors import Interrupted as Interrupted
     from agentcheckpoint.errors import InvalidName as InvalidName
@@ -122,6 +123,7 @@ _HOME = {
         "CheckpointCorrupt",
         "CheckpointsLost",
         "CommitUnknown",
+        "CrashLoop",
         "DurabilityWarning",
         "Interrupted",
         "InvalidName",

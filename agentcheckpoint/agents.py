@@ -124,6 +124,10 @@ class Agent(Generic[P, R]):
 
         The run's policy has its say all the same: it is ``retryable`` from a certain time on, or ``failed``. For those
         who make the next attempt elsewhere: workers and engines.
+
+        Raises:
+            CrashLoop: the last five attempts died, and none of them recorded a step. The run has ``failed``.
+            Exception: what ``resume`` raises.
         """
         return cast(R, self._resume(id, once=True))
 
@@ -182,6 +186,7 @@ class Agent(Generic[P, R]):
         with placed(run_id):
             args, kwargs = decode_arguments(self._fn, data)
         call = self._call(run_id, args, kwargs, data)
+        call = replace(call, options=replace(call.options, is_unattended=once))
         return answer_async(call, once=once) if self._is_async else answer(call, once=once)
 
     def _start(self, run_id: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -95,8 +95,8 @@ class Attempt:
         """The model calls' answers that were handed out, by the provider's ids: they may be rejected."""
         self.is_listed = False
         """It is known to stand in the list of runs."""
-        self.series = Series()
-        """The attempts before this one that failed, and count for the run's policy."""
+        self.series, self.died_before = Series(), 0
+        """The attempts before this one that failed, and count for the run's policy; how many just before it died."""
         self.failed_before = 0
         """How many of them this process knows of, should the store not have taken their ends."""
         self.trial: Trial | None = None

@@ -146,6 +146,10 @@ class RunTimeout(AgentCheckpointError, TimeoutError):
     """An attempt of a run took longer than its ``timeout=``. No step is tried again in it."""
 
 
+class CrashLoop(AgentCheckpointError):
+    """The processes of the run's last attempts died, and none of them had recorded a step: no worker takes it up."""
+
+
 class StepRejected(AgentCheckpointError):
     """The step's ``accept=`` or policy refused its answer: it is booked as wasted, and the step will run again."""
 

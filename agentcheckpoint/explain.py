@@ -19,6 +19,7 @@ from agentcheckpoint.errors import (
     AgentCheckpointWarning,
     BudgetExceeded,
     CheckpointCorrupt,
+    CrashLoop,
     DurabilityWarning,
     Interrupted,
     RunBusy,
@@ -67,6 +68,15 @@ def time_is_up(run_id: str) -> RunTimeout:
     return RunTimeout(
         f"run {run_id!r}: the timeout= of this attempt is up: no more steps can be called in it. Open the run again: "
         "it goes on with this step.",
+        run_id=run_id,
+    )
+
+
+def crash_loop(run_id: str, died: int) -> CrashLoop:
+    return CrashLoop(
+        f"run {run_id!r}: its last {died} attempts died with their processes, and none of them had recorded a step. No "
+        "worker takes it up again by itself: it might pay each time. Find out what kills it (its memory, perhaps), "
+        f"then ac.retry({run_id!r}) lets it go on.",
         run_id=run_id,
     )
 

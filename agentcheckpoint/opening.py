@@ -12,8 +12,8 @@ from agentcheckpoint.core.ledger import answer_money, money
 from agentcheckpoint.core.lifecycle import LOOK_MS, due_after, state_after
 from agentcheckpoint.core.models import Closed, Payload, RunState
 from agentcheckpoint.core.progress import NOT_OPENED, Progress, leave, spent_at_most
-from agentcheckpoint.errors import CommitUnknown, RunDeleted, RunMisuse, UnmetStepsWarning
-from agentcheckpoint.explain import failure, warn
+from agentcheckpoint.errors import CommitUnknown, CrashLoop, RunDeleted, RunMisuse, UnmetStepsWarning
+from agentcheckpoint.explain import crash_loop, failure, warn
 from agentcheckpoint.flow import Course, Flow, Perform, Raised
 from agentcheckpoint.renewal import keep_alive
 from agentcheckpoint.stopping import unwatch_sigterm, watch_sigterm
@@ -22,6 +22,8 @@ from agentcheckpoint.store.index import list_due, list_run
 from agentcheckpoint.taking import end_attempt, take_run
 from agentcheckpoint.waits import until_begun, wake_if_answered
 
+MOST_DEATHS = 5
+"""How many attempts may die one after the other, without a step recorded, before workers leave the run alone."""
 MENTIONED = 5
 """How many unmet steps a warning names."""
 
@@ -33,6 +35,8 @@ def open_attempt(attempt: Attempt, wait: float) -> Flow[None]:
     current.announce(attempt)
     try:
         yield Perform(take_run(attempt, wait))
+        if attempt.options.is_unattended and attempt.died_before >= MOST_DEATHS:
+            raise crash_loop(attempt.run_id, attempt.died_before)
         timeout = attempt.options.timeout
         attempt.deadline = None if timeout is None else time.monotonic() + timeout
         watch_sigterm()
@@ -117,6 +121,8 @@ def _judge(attempt: Attempt, error: BaseException | None) -> Course[None]:
 def _end_of(attempt: Attempt, error: BaseException | None, state: RunState) -> tuple[RunState, int | None]:
     """The state that the run is left in, and when it goes on by itself, milliseconds."""
     now = attempt.now_ms()
+    if isinstance(error, CrashLoop):
+        return "failed", None
     if state != "retryable" or attempt.decision is None:
         return state, due_after(error, state, now, attempt.journal.waits)
     wait = attempt.decision.wait

@@ -163,6 +163,8 @@ class RunOptions:
     """The decorated agent that is called, and its call: the fingerprint, and the arguments as they are stored."""
     inputs: Inputs | None = None
     input: bytes | None = None
+    is_unattended: bool = False
+    """A worker or an engine makes the attempts, as many as it takes: one that dies each time is given up."""
     unless_completed: bool = False
     """A run that is completed is not opened: its output is read instead."""
 

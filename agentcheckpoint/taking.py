@@ -10,7 +10,7 @@ from agentcheckpoint.core.codec import Where
 from agentcheckpoint.core.journal import Journal
 from agentcheckpoint.core.lifecycle import about, since_restart
 from agentcheckpoint.core.models import Birth, Closed, Done, Logged, Opened, Payload, Revived, RunState
-from agentcheckpoint.core.tries import run_series
+from agentcheckpoint.core.tries import deaths, run_series
 from agentcheckpoint.current import released_here
 from agentcheckpoint.errors import AgentCheckpointWarning, RunCancelled
 from agentcheckpoint.explain import busy_error, warn, wrong_totals
@@ -151,6 +151,7 @@ def _take_over(attempt: Attempt, loaded: Loaded) -> None:
     attempt.birth = begun.id if begun is not None else ""
     attempt.journal = Journal(current)
     attempt.series = run_series(current)
+    attempt.died_before = deaths(current)
     attempt.state = loaded.meta["state"]
     attempt.number = int(loaded.meta["attempt"])
     attempt.money = ledger.fold_entries(ledger.logged_money(loaded.entries))

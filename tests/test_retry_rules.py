@@ -39,7 +39,7 @@ EXPECTED = {
         errors.CheckpointCorrupt, errors.SchemaTooNew, NameError, UnboundLocalError, SyntaxError, ImportError,
         ModuleNotFoundError, NotImplementedError, TypeError, AttributeError, errors.RunExists, errors.RunCancelled,
         errors.NotApproved, errors.WaitTimeout, errors.WaitNotFound, errors.AlreadyAnswered,
-        errors.AnswerRefused,
+        errors.AnswerRefused, errors.CrashLoop,
     ],
     "run": [errors.RunTimeout, errors.StoreError, errors.StoreUnavailable, errors.StoreRefused, errors.CommitUnknown],
     "policy": [

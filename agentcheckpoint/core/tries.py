@@ -60,6 +60,25 @@ def run_series(entries: Iterable[LogEntry]) -> Series:
     return series
 
 
+def deaths(entries: Iterable[LogEntry]) -> int:
+    """How many attempts before this one, one after the other, ended without a word and without a recorded step.
+
+    Args:
+        entries: the log, up to and with the opening of the attempt that asks.
+    """
+    died, is_open, gained = 0, False, False
+    for entry in entries:
+        if isinstance(entry, Opened):
+            if is_open:
+                died = 0 if gained else died + 1
+            is_open, gained = True, False
+        elif isinstance(entry, Closed | Revived):
+            died, is_open = 0, False
+        elif isinstance(entry, Done):
+            gained = True
+    return died
+
+
 class Tries:
     """What the log says of tries and attempts that did not succeed. It is told the log's entries in their order."""
 

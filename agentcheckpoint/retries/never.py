@@ -45,6 +45,7 @@ RULES: Mapping[type[BaseException], Rule] = {
     errors.NotApproved: "never",
     errors.StepTimeout: "policy",
     errors.RunTimeout: "run",
+    errors.CrashLoop: "never",
     errors.ResultNotStorable: "never",
     # a step that is tried again after these would be paid for again, and could not be recorded either
     errors.StoreError: "run",
