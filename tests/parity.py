@@ -13,7 +13,7 @@ RULES = {"R": 61, "A": 47, "J": 26, "P": 28}
 """How many rules of each kind there are; they are numbered from 1."""
 
 VERDICTS = ("adopted", "opposite", "does not apply")
-_ROW = re.compile(r"^\| ([RAJP]\d+) \| ([^|]+) \| ([^|]+) \| ([^|]*) \|$", re.MULTILINE)
+_ROW = re.compile(r"^\| ([RAJP]\d+) \|([^|]*)\|([^|]*)\|([^|]*)\|$", re.MULTILINE)
 _TEST = re.compile(r"`([\w/]+\.py::test_\w+)`")
 
 
@@ -31,7 +31,7 @@ class Row:
 def read(text: str) -> list[Row]:
     """The rows of the page's tables, in its order."""
     return [
-        Row(rule, verdict, here, tuple(_TEST.findall(pinned)), "TODO(" in pinned)
+        Row(rule, verdict.strip(), here.strip(), tuple(_TEST.findall(pinned)), "TODO(" in pinned)
         for rule, verdict, here, pinned in _ROW.findall(text)
     ]
 

@@ -237,7 +237,7 @@ def test_code_around_an_agent_sees_the_error_of_its_step() -> None:
             raise
 
     failing.using(store=url).submit("r")
-    ac.Worker([failing], store=url, until_idle=True, on_attempt=lambda *told: seen.append(told[1].error)).run()
+    ac.Worker([failing], store=url, until_idle=True, on_attempt=lambda *told: seen.append(told[2].error)).run()
     assert seen == [error, error], "the wrapper's, and the worker's, are the very exception"
 
 
