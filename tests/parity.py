@@ -1,4 +1,4 @@
-"""The table of docs/parity.md as data, and the look at the end of a whole session whether each test it names has run."""
+"""The table of docs/parity.md as data, and the look at the end of a whole session whether its tests have run."""
 
 from __future__ import annotations
 
