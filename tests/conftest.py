@@ -22,6 +22,13 @@ LONGEST = ("faults", "corruption", "server_deaths", "demo", "typing", "model", "
 """What the modules test that take longest, the longest first."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # the process that hears of all tests
+        from parity import Ran, named
+
+        config.pluginmanager.register(Ran(config, named()))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def place(item: pytest.Item) -> int:
         tested = item.path.stem.removeprefix("test_")
