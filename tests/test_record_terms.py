@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from memory_runs import fresh, logged
+from memory_runs import ask, fresh, logged
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
@@ -199,6 +199,32 @@ async def test_parallel_steps_go_stale_each_by_itself(monkeypatch: pytest.Monkey
 def test_what_makes_no_sense_is_refused_when_it_is_said(options: dict[str, Any]) -> None:
     with pytest.raises(ac.RunMisuse, match=r"s'|max_age"):
         ac.Step("s", **options)
+
+
+# -- when the run was taken over meanwhile -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{"version": 2}, {"max_age": 60}])
+def test_a_worker_that_lost_its_run_is_not_given_the_record_that_was_out_of_date(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    url, shop = fresh(), Shop()
+    bought(url, shop, version=1 if "version" in options else None)
+    later(monkeypatch, 120)
+
+    def taken_over(what: str) -> str:
+        for lease in ask(url, "KEYS", "*:lease"):
+            ask(url, "DEL", lease)
+        with ac.run("r", store=url) as run:
+            run.step("other", lambda: 1)
+            run._attempt.journal.replayed(run._attempt.journal.call(run._attempt.root, "buy", None, inputs))
+        return shop.buy(what)
+
+    inputs = logged(url, "r", Done)[0].inputs
+    with pytest.raises(ac.LeaseLost), ac.run("r", store=url) as run:
+        with pytest.raises(ac.LeaseLost):
+            run.step(ac.Step("buy", **options), taken_over, "tea")
+        raise ac.LeaseLost("told above")
 
 
 # -- a result type that has changed -----------------------------------------------------------------------------------

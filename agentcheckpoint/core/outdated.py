@@ -13,7 +13,7 @@ LONGEST_VERSION = 100
 """Characters that a step's version may have."""
 
 
-def version_text(step: str, version: str | int | None) -> str | None:
+def version_text(step: str, version: object) -> str | None:
     """A step's version, as it is recorded. Raises ``RunMisuse`` if it is none."""
     if version is None:
         return None

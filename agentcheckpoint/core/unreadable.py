@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from agentcheckpoint.core.roundtrip import first_error, told
 from agentcheckpoint.errors import CheckpointCorrupt
 
-_KINDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number", float: "a number", bool: "a bool"}
+_KINDS = {"dict": "an object", "list": "a list", "str": "a text", "int": "a whole number", "float": "a number"}
 
 
 def unreadable(type_name: str, trouble: Exception | str) -> CheckpointCorrupt:
@@ -25,5 +25,5 @@ def _told(trouble: Exception) -> str:
     if not isinstance(trouble, ValidationError):  # a user's validator may raise anything
         return told(trouble)
     path, why = first_error(trouble)
-    recorded = trouble.errors(include_url=False, include_context=False)[0].get("input")
-    return f"at ${path}: {why}; recorded is {_KINDS.get(type(recorded), 'none')}"
+    kind = type(trouble.errors(include_url=False, include_context=False)[0]["input"]).__name__
+    return f"at ${path}: {why}; recorded is {_KINDS.get(kind, kind)}"
