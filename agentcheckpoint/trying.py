@@ -111,7 +111,7 @@ def keep_result(
         yield from note_failure(plan, late, ms, entries)
         raise late
     entry_id = new_id()
-    if plan.call.mismatch is not None:  # on_mismatch="rerun": the answer that stood here counts no more
+    if plan.call.mismatch is not None:  # it is run again: the answer that stood here counts no more
         superseded = answer_money(plan.call.mismatch)
         entries = (*as_waste(attempt.money.get(entry.id, entry) for entry in superseded), *entries)
     payload = attempt.chain.encode(data, attempt.where(plan.slot, entry_id))
@@ -123,6 +123,7 @@ def keep_result(
         inputs=inputs,
         payload=Payload(size=len(payload), codec=attempt.chain.name),
         function=plan.name,
+        version=plan.call.version,
         overlap=plan.call.overlap,
         decided=plan.decided,
         ms=ms,

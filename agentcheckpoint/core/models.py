@@ -167,6 +167,8 @@ class Done(Logged):
     inputs: Inputs
     payload: Payload
     function: str | None = None
+    version: str | None = None
+    """Of the step, by its author."""
     overlap: bool = False
     """A sibling of the same name was open at the same time."""
     decided: Decision | None = None
