@@ -6,7 +6,7 @@ import pytest
 from memory_runs import fresh
 
 import agentcheckpoint as ac
-from agentcheckpoint.testing.crash import Crashed, crash
+from agentcheckpoint.testing.crashing import Crashed, crash
 from agentcheckpoint.testing.interrupting import interrupt_after, interrupt_during
 
 calls: list[str] = []

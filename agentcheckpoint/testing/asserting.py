@@ -19,7 +19,7 @@ def assert_paid_once(
 
     Args:
         run_id: the run's name.
-        provider: the one that was paid: each of its payments has to be in the run's ledger, and no request may have been
+        provider: the one that was paid: each of its payments has to be in the run's ledger, and no request may have
             paid again once its answer was committed. It must have served this run alone. Without it, the ledger alone
             is asked: no step may have paid for two answers.
         store, namespace: as in ``ac.get``.
@@ -33,7 +33,8 @@ def assert_paid_once(
         twice = [f"step {slot!r} was paid {times} times" for slot, times in bought.items() if times > 1]
     else:
         accounts = settle(provider.journal, view.ledger, amounts=False)
-        twice = [f"{accounts.paid_twice} payment(s) for answers that were committed"] if accounts.paid_twice else []
+        again = accounts.paid_twice
+        twice = [f"{again} payment(s) for answers that were committed"] if again else []
         twice += accounts.problems
     if twice:
         raise AssertionError("\n".join([*twice, str(view)]))

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from agentcheckpoint import stopping
 from agentcheckpoint.attempt import Attempt
 from agentcheckpoint.errors import Interrupted
-from agentcheckpoint.testing.crash import expecting
+from agentcheckpoint.testing.crashing import expecting
 from agentcheckpoint.testing.moments import Moment, observed
 
 

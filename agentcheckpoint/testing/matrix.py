@@ -20,7 +20,7 @@ from agentcheckpoint.core.models import LedgerEntry
 from agentcheckpoint.store.connect import Connectable
 from agentcheckpoint.testing.accounts import settle
 from agentcheckpoint.testing.brain import Answer, Brain, Request, echo
-from agentcheckpoint.testing.crash import Crashed, crashing, nth
+from agentcheckpoint.testing.crashing import Crashed, crashing, nth
 from agentcheckpoint.testing.moments import Moment, observed
 from agentcheckpoint.testing.payments import digest_of
 from agentcheckpoint.testing.provider import Provider

@@ -1,4 +1,4 @@
-"""The moments of an attempt that a test can name: a step's function is about to be called, a commit is sent, is applied."""
+"""The moments of an attempt that a test can name: before a step's function is called, before and after a commit."""
 
 from __future__ import annotations
 
