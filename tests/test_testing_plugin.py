@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from openai import OpenAI, RateLimitError
+from pages import ROOT
 
 import agentcheckpoint as ac
 from agentcheckpoint import testing
@@ -90,16 +91,24 @@ def test_a_matrix_test_without_its_argument_is_refused(pytester: pytest.Pytester
     result.stdout.fnmatch_lines(["*takes the argument crash_case*"])
 
 
-def test_under_xdist_all_workers_have_the_same_cases(pytester: pytest.Pytester) -> None:
+def test_under_xdist_all_workers_have_the_same_cases(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makepyfile(
-        AGENT
+        AGENT.replace("from openai import OpenAI", "")
         + """
     @pytest.mark.crash_matrix(life=lambda bench: research.using(store=bench.store).run("r-1", "q"))
     def test_good(crash_case):
         crash_case.check()
     """
     )
-    pytester.runpytest_subprocess(*QUIET[:-1], "-n2").assert_outcomes(passed=4)
+    pytester.runpytest_subprocess(*QUIET[:2], "-p", "xdist.plugin", "-n2").assert_outcomes(passed=4)
+
+
+def test_the_example_is_an_example_that_passes(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_my_agent=(ROOT / "examples" / "test_my_agent.py").read_text("utf-8"))
+    pytester.runpytest_inprocess(*QUIET).assert_outcomes(passed=11)
 
 
 def test_the_provider_keeps_to_its_script(ac_provider: Provider) -> None:  # noqa: F811
