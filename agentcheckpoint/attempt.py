@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agentcheckpoint import explain
 from agentcheckpoint.core import ids, ledger
@@ -39,8 +39,12 @@ from agentcheckpoint.store.upkeep import book_waste
 if TYPE_CHECKING:
     from agentcheckpoint.retries.policy import Decision, Trial
 
+before_call: list[Callable[[Attempt, str, Callable[[], Any]], Callable[[], Any]]] = []
+"""Called with a step's slot and function before it is called; what they return is called instead."""
+before_commit: list[Callable[[Attempt, Change], None]] = []
+"""Called before each commit is sent."""
 after_commit: list[Callable[[Attempt, Change], None]] = []
-"""Called after each commit that was applied: crash points of tests and of the demo hang here."""
+"""Called after each commit that was applied. The crash points of tests and of the demo hang at these three."""
 
 
 def new_id() -> str:
@@ -213,6 +217,8 @@ class Attempt:
             fields["state"] = "running"
         # A step that outlives its run is recorded all the same; the lease has been given back.
         change = Change(change.entry, change.result, grown, fields, change.release or not self.open)
+        for observe in before_commit:
+            observe(self, change)
         try:
             outcome = yield from commit(self.fence, change, new_token, step=slot, value=value, same=same)
         except AgentCheckpointError as exc:
