@@ -12,7 +12,6 @@ from pages import ROOT
 
 import agentcheckpoint as ac
 from agentcheckpoint import testing
-from agentcheckpoint.testing.plugin import ac_provider, ac_store  # noqa: F401 (fixtures)
 from agentcheckpoint.testing.provider import Provider
 
 pytest_plugins = ["pytester"]
@@ -20,7 +19,7 @@ pytest_plugins = ["pytester"]
 LOADED = (ac.agent, ac.get, testing.crash_matrix)
 """A session inside this process forgets what it imports first, and what was bound to it would be another's."""
 
-QUIET = ("-p", "agentcheckpoint.testing.plugin", "-p", "no:valkey", "-p", "no:cacheprovider", "-n0")
+QUIET = ("-p", "no:valkey", "-p", "no:cacheprovider", "-n0")
 
 AGENT = """
     import agentcheckpoint as ac, pytest
@@ -103,7 +102,7 @@ def test_under_xdist_all_workers_have_the_same_cases(
         crash_case.check()
     """
     )
-    pytester.runpytest_subprocess(*QUIET[:2], "-p", "xdist.plugin", "-n2").assert_outcomes(passed=4)
+    pytester.runpytest_subprocess(*QUIET[:-1], "-n2").assert_outcomes(passed=4)
 
 
 def test_the_example_is_an_example_that_passes(pytester: pytest.Pytester) -> None:
