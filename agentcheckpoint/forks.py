@@ -17,7 +17,7 @@ from agentcheckpoint.core.standing import find, standing, there_after
 from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.jobs.ending import taken
 from agentcheckpoint.options import RunOptions
-from agentcheckpoint.preview import Preview
+from agentcheckpoint.previewing import Preview
 from agentcheckpoint.results import revive
 from agentcheckpoint.store.asking import take_back
 from agentcheckpoint.store.connect import Connectable, connect
@@ -115,9 +115,19 @@ def _birth(
         data = revive(source.chain, stored, begun.input, source.where("", begun.id))
         data = target.chain.encode(data, target.where("", birth_id))
         payload = Payload(size=len(data), codec=target.chain.name)
-    same = begun.model_dump(include={"agent", "inputs", "metadata", "conversation"})
-    at, where = int(time.time() * 1000), {"namespace": target.namespace, "run": target.run_id}
-    return Birth(id=birth_id, at=at, input=payload, origin=origin, **where, **same), data
+    birth = Birth(
+        id=birth_id,
+        at=int(time.time() * 1000),
+        namespace=target.namespace,
+        run=target.run_id,
+        origin=origin,
+        agent=begun.agent,
+        inputs=begun.inputs,
+        input=payload,
+        metadata=begun.metadata,
+        conversation=begun.conversation,
+    )
+    return birth, data
 
 
 def _converting(

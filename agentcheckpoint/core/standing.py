@@ -84,8 +84,8 @@ def find(records: Iterable[Done], name: str, run_id: str) -> Done:
         several = ", ".join(repr(_numbered(done.slot)) for done in found[:NEAREST])
         more = f" and {len(found) - NEAREST} more" if len(found) > NEAREST else ""
         raise RunMisuse(
-            f"run {run_id!r}: {name!r} may be any of {len(found)} recorded steps: {several}{more}. Nothing was changed: "
-            "name one of them.",
+            f"run {run_id!r}: {name!r} may be any of {len(found)} recorded steps: {several}{more}. Name one "
+            "of them. Nothing was changed.",
             run_id=run_id,
             step=name,
         )

@@ -66,18 +66,20 @@ def copy_run(copy: Copy, new_token: Callable[[int], str]) -> Protocol[None]:
             return True
         token = new_token(1)
         target.issue(token)
+        sent = False
         try:
             size = yield from _copy(copy, token, times)
             commands = yield from _look_once_more(copy, token, size, times)
-        except (NotSent, Lost, NotNow, StoreError):
-            yield from _discard(target, token)
+            sent = commands is not None
+            made = None if commands is None else (yield from _publish(target, commands, times))
+        except (NotSent, Lost, NotNow, StoreError) as exc:
+            if sent and isinstance(exc, Lost):
+                doubt = True  # the head may be set: the next look tells
+            else:
+                yield from _discard(target, token)
             raise
-        if commands is None:
+        if made is None:
             yield from _discard(target, token)
-            return None
-        doubt = True
-        made = yield from _publish(target, commands, times)
-        doubt = False
         return made
 
     try:
