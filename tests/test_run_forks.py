@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import runpy
 import signal
 from collections import Counter
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from faults.servers import Server, binaries
 from memory_runs import ask, fresh, leased, logged
+from pages import ROOT
 from pydantic import BaseModel
 
 import agentcheckpoint as ac
@@ -426,6 +428,18 @@ def test_a_preview_of_a_resume_tells_what_failed_waits_and_is_in_doubt() -> None
     assert not fresh_start.reused and len(fresh_start.again) == 4 and len(fresh_start.to_records()) == 4
     with pytest.raises(ac.RunMisuse):
         ac.preview("run-1", on_existing="must", store=url)  # type: ignore[arg-type]
+
+
+def test_the_example_compares_two_endings(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTCHECKPOINT_URL", fresh())
+    runpy.run_path(str(ROOT / "examples" / "fork_compare.py"), run_name="__main__")
+    assert capsys.readouterr().out.splitlines() == [
+        "plainly: it is fast and it keeps its data",
+        "reuses 2 steps ($0.05), likely buys again 1 ($0.02)",
+        "boldly: it is very fast",
+        "first: spent $0.07",
+        "-b: spent $0.02 · saved $0.04 (2 steps replayed)",
+    ]
 
 
 # -- the rules --------------------------------------------------------------------------------------------------------
