@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import runpy
 import signal
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults.fields import fields_of
 from faults.servers import Server, binaries
+from faults.stored import contents, put
 from memory_runs import ask, fresh, leased, logged
 from pages import ROOT
 from pydantic import BaseModel
@@ -477,3 +480,26 @@ def test_a_step_is_found_by_what_people_call_it(name: str, slot: str) -> None:
     assert find(records, name, "r").slot == slot
     with pytest.raises(ac.RunMisuse, match="'think#1', 'think#2'"):
         find(records, "think", "r")
+
+
+def test_a_damaged_entry_of_either_is_refused_or_read_as_a_whole_run() -> None:
+    url = fresh()
+    work(url)
+    ac.fork("run-1", after="search[b]", as_="run-2", override={"plan": Plan(goal="why?")}, store=url)
+    work(url, "run-2")
+    ac.rewind("run-2", after="search[a]", store=url)
+    kept, refused, seen = contents(ac.connect(url), "run-2"), 0, 0
+    paths = ("origin", "elsewhere", "overridden", "target")
+    for place in fields_of(kept):
+        if not any(path in str(place) for path in paths):
+            continue
+        for damaged in itertools.islice(place.damaged(kept, "forks"), 20):
+            other = fresh()
+            put(other, damaged)
+            seen += 1
+            try:
+                ac.get("run-2", store=other)
+                ac.preview("run-2", store=other)
+            except ac.StoreError:
+                refused += 1
+    assert seen > 200 and refused > 100
