@@ -102,7 +102,7 @@ def test_under_xdist_all_workers_have_the_same_cases(
         crash_case.check()
     """
     )
-    pytester.runpytest_subprocess(*QUIET[:-1], "-n2").assert_outcomes(passed=4)
+    pytester.runpytest_subprocess("-p", "agentcheckpoint.testing.plugin", "-p", "xdist.plugin", "-n2").assert_outcomes(passed=4)
 
 
 def test_the_example_is_an_example_that_passes(pytester: pytest.Pytester) -> None:
@@ -110,7 +110,7 @@ def test_the_example_is_an_example_that_passes(pytester: pytest.Pytester) -> Non
     pytester.runpytest_inprocess(*QUIET).assert_outcomes(passed=11)
 
 
-def test_the_provider_keeps_to_its_script(ac_provider: Provider) -> None:  # noqa: F811
+def test_the_provider_keeps_to_its_script(ac_provider: Provider) -> None:
     ac_provider.script(
         testing.error(429, retry_after=0),
         testing.tool_call("search", {"q": "bees"}),
