@@ -76,13 +76,13 @@ class Case:
             before, after = list[Seen](), list[Seen]()
             try:
                 with _watched(before), crashing(here):
-                    _live(self.life, bench)
+                    live(self.life, bench)
             except Crashed:
                 pass
             else:
                 raise AssertionError(f"{self}: the agent did not come there again: it does not do the same each time")
             with _watched(after):
-                output = _live(self.life, bench)
+                output = live(self.life, bench)
             problems = [] if output == self.output else [f"it returned {output!r}, and without a crash {self.output!r}"]
             done = {seen.committed for seen in before}
             again = sorted({slot for _, _, slot in (seen.committed for seen in after if seen.committed in done)})
@@ -123,13 +123,14 @@ def crash_matrix(life: Life, brain: Brain = echo) -> list[Case]:
                 met.append(moment)
 
     with _bench(brain, None) as bench, observed(note):
-        output = _live(life, bench)
+        output = live(life, bench)
     # in an order that does not depend on who was first of what ran in parallel: xdist's workers have to agree
     times = sorted(Counter(met).items(), key=lambda item: (item[0].slot == "", item[0].slot, item[0].what != "intent"))
     return [Case(life, brain, moment, n + 1, output) for moment, most in times for n in range(most)]
 
 
-def _live(life: Life, bench: Bench) -> Any:
+def live(life: Life, bench: Bench) -> Any:
+    """Lives it, whichever colour it has; returns what it says."""
     outcome = life(bench)
     return asyncio.run(_awaited(outcome)) if inspect.isawaitable(outcome) else outcome
 
