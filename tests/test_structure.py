@@ -33,6 +33,7 @@ FLOORS = (
     (
         *("again", "aio", "approving", "asked", "begun", "charging", "cursors", "doubting", "face", "identity", "limits", "once"),
         *("opening", "pausing", "paying", "placing", "renewal", "retrying", "runs", "steps", "stopping", "taking", "trying", "waits"),
+        *("walking",),
     ),
 )
 """Each may import what lies on its own floor and below; what is not named lies on top."""
