@@ -104,9 +104,7 @@ class Attempt:
         self.trial: Trial | None = None
         self.decision: Decision | None = None
         """What the run's policy has made of the error that the attempt was left by."""
-        self.results = Results(self.fence, ())
-        self.cursors = Cursors({}, "")
-        """How far its steps have come that are not done."""
+        self.results, self.cursors = Results(self.fence, ()), Cursors({}, "")
         self.clock: tuple[int, float] = (0, time.monotonic())
         """The server's time, and this process's at that moment."""
 

@@ -33,8 +33,8 @@ def commit_commands(fence: Fence, token: str, change: Change, line: str) -> tupl
     return (*commands, ("GET", keys.cancel), ("GET", keys.head), ("EXEC",))
 
 
-def check_unlogged(fence: Fence, sent: Sent, outcome: Sequence[Reply], *, stands: bool) -> None:
-    """Judges the replies of a commit without a log entry that was applied.
+def check_unlogged(fence: Fence, sent: Sent, outcome: Sequence[Reply], *, stands: bool) -> bool:
+    """Whether the replies of a commit without a log entry that was applied agree with what is known.
 
     Raises:
         CheckpointsLost: the log is shorter than this worker knows it to be, or the field that stood there was gone.
@@ -42,7 +42,7 @@ def check_unlogged(fence: Fence, sent: Sent, outcome: Sequence[Reply], *, stands
     fence.withdraw(sent)
     log, added = outcome[0], outcome[1]
     if log >= sent.log_least - 1 and not (stands and added):
-        return
+        return True
     raise CheckpointsLost(
         f"run {fence.run_id!r}: after this commit its log should hold {sent.log_least - 1} entries or more and it "
         f"holds {log!r}; {'the cursor before it was gone' if stands and added else 'its cursor stands'}. Data was lost "
