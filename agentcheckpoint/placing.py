@@ -102,8 +102,8 @@ class Place:
     def _mismatch(self, why: str) -> StepMismatch:
         return StepMismatch(
             f"run {self.attempt.run_id!r}, step {self.slot!r}: its stored cursor cannot be gone on from: {why}. "
-            "Choose: a key (Step(name, key=...)) if these are different steps; ac.run(..., on_mismatch='rerun') to begin "
-            "the step at its start; on_mismatch='reuse' to go on from there all the same; or another run id.",
+            "Choose: a key (Step(name, key=...)) if these are different steps; ac.run(..., on_mismatch='rerun') to "
+            "begin the step at its start; on_mismatch='reuse' to go on from there all the same; or another run id.",
             run_id=self.attempt.run_id,
             step=self.slot,
         )
