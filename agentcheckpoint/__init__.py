@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from agentcheckpoint.costing import CostTable as CostTable
     from agentcheckpoint.costing import costs as costs
     from agentcheckpoint.costing import export_ledger as export_ledger
+    from agentcheckpoint.cursors import AsyncCursor as AsyncCursor
+    from agentcheckpoint.cursors import Cursor as Cursor
     from agentcheckpoint.decorators import agent as agent
     from agentcheckpoint.decorators import step as step
     from agentcheckpoint.decorators import tool as tool
@@ -117,6 +119,7 @@ _HOME = {
     "core.pricing": ("Price",),
     "core.retention": ("RunSize",),
     "costing": ("CostTable", "costs", "export_ledger"),
+    "cursors": ("AsyncCursor", "Cursor"),
     "decorators": ("agent", "step", "tool"),
     "errors": (
         "AgentCheckpointError",

@@ -22,7 +22,6 @@ from agentcheckpoint.errors import (
 from agentcheckpoint.store.claim import Foreign, Gone, give_back, settle
 from agentcheckpoint.store.effects import (
     Await,
-    Command,
     Lost,
     NotSent,
     Packet,
@@ -34,6 +33,8 @@ from agentcheckpoint.store.effects import (
 )
 from agentcheckpoint.store.fence import Fence, Sent
 from agentcheckpoint.store.loading import Loaded
+from agentcheckpoint.store.packing import check_unlogged
+from agentcheckpoint.store.packing import commit_commands as commit_commands
 from agentcheckpoint.store.patience import Patience
 from agentcheckpoint.store.reading import read_results, snapshot, was_deleted
 from agentcheckpoint.store.refusals import PASSING, NotNow, refusal_error, telling
@@ -58,6 +59,12 @@ class Change:
     fields: Mapping[str, str] = field(default_factory=dict[str, str])
     release: bool = False
     """Give the lease back instead of renewing it."""
+    drop: tuple[str, ...] = ()
+    """The fields that are to go."""
+    unlogged: bool = False
+    """The entry names it in this process only: what is stored are its fields, as the latest of their kind."""
+    stands: bool = False
+    """An unlogged one's field is known to stand there already, with what was stored before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,23 +91,6 @@ class _Job:
     step: str | None
     same: Callable[[Done], bool] | None
     patience: Patience = field(default_factory=Patience)
-
-
-def commit_commands(fence: Fence, token: str, change: Change, line: str) -> tuple[Command, ...]:
-    """The packet: one round trip, nothing watched, the head read last. ``line`` is the entry as it is stored."""
-    keys = fence.keys
-    commands: list[Command] = [("MULTI",), ("RPUSH", keys.log(token), line)]
-    if change.result is not None:
-        commands += [("HSET", r := keys.results(token), change.entry.id, change.result), ("HLEN", r)]
-    for name, delta in change.totals.items():
-        commands.append(("HINCRBY", keys.meta(token), name, delta))
-    if change.fields:
-        commands.append(("HSET", keys.meta(token), *(part for pair in change.fields.items() for part in pair)))
-    if change.release:
-        commands.append(("DEL", keys.lease(token)))
-    else:
-        commands.append(("SET", keys.lease(token), fence.holder, "PX", fence.ttl_ms))
-    return (*commands, ("GET", keys.cancel), ("GET", keys.head), ("EXEC",))
 
 
 def commit(
@@ -158,6 +148,8 @@ def _commit(job: _Job) -> Protocol[Committed | Superseded]:
             continue
         if verdict == "committed":
             fence.hear(outcome[-2])
+            if job.change.unlogged and check_unlogged(fence, sent, outcome, stands=job.change.stands):
+                return Committed()
             if fence.acknowledge(sent, entry_id, outcome[0], outcome[2] if job.change.result is not None else None):
                 return Committed()
         elif verdict == "torn":
