@@ -105,12 +105,15 @@ def keep_result(
     plan: Site, inputs: Inputs, data: bytes, ms: int, entries: tuple[LedgerEntry, ...], value: object
 ) -> Course[bytes | None]:
     """Commits a step's result bytes with its cost. Returns ``None``, or the bytes that an heir had recorded first."""
-    attempt = plan.attempt
-    if not attempt.journal.land(plan.call, plan.scope):
-        late = too_late(plan, value)
-        yield from note_failure(plan, late, ms, entries)
-        raise late
-    entry_id = new_id()
+    done, payload = record_of(plan, inputs, data, ms, entries)
+    return (yield from store_record(plan, done, payload, value))
+
+
+def record_of(
+    plan: Site, inputs: Inputs, data: bytes, ms: int, entries: tuple[LedgerEntry, ...] = ()
+) -> tuple[Done, bytes]:
+    """The record of a step's result bytes, and these as they are stored."""
+    attempt, entry_id = plan.attempt, new_id()
     if plan.call.mismatch is not None:  # on_mismatch="rerun": the answer that stood here counts no more
         superseded = answer_money(plan.call.mismatch)
         entries = (*as_waste(attempt.money.get(entry.id, entry) for entry in superseded), *entries)
@@ -128,6 +131,16 @@ def keep_result(
         ms=ms,
         entries=entries,
     )
+    return done, payload
+
+
+def store_record(plan: Site, done: Done, payload: bytes, value: object) -> Course[bytes | None]:
+    """Commits a record. Returns ``None``, or the bytes that an heir had recorded first."""
+    attempt = plan.attempt
+    if not attempt.journal.land(plan.call, plan.scope):
+        late = too_late(plan, value)
+        yield from note_failure(plan, late, done.ms, done.entries)
+        raise late
     try:
         outcome = yield Perform(attempt.commit(Change(done, payload), plan.call, value))
     except BaseException as exc:  # stored or not: the caller does not get it

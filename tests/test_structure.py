@@ -33,6 +33,7 @@ FLOORS = (
     (
         *("again", "aio", "approving", "asked", "begun", "charging", "doubting", "face", "identity", "limits", "once"),
         *("opening", "pausing", "paying", "renewal", "retrying", "runs", "steps", "stopping", "taking", "trying", "waits"),
+        *("sql", "transacting"),
     ),
 )
 """Each may import what lies on its own floor and below; what is not named lies on top."""
@@ -49,6 +50,7 @@ ONLY_IN = {
     "typer": ("cli",),
     "rich": ("cli", "demo"),
     "tenacity": ("retries",),
+    "sqlalchemy": ("sql.databases",),
     "celery": ("jobs.celery",),
     "rq": ("jobs.rq",),
     "dramatiq": ("jobs.dramatiq",),
