@@ -206,7 +206,7 @@ class Attempt:
         if "state" not in fields and self.open and self.state != "running":
             fields["state"] = "running"
         # A step that outlives its run is recorded all the same; the lease has been given back.
-        change = Change(change.entry, change.result, grown, fields, change.release or not self.open)
+        change = Change(change.entry, change.result, grown, fields, change.release or not self.open, change.beside)
         try:
             outcome = yield from commit(self.fence, change, new_token, step=slot, value=value, same=same)
         except AgentCheckpointError as exc:

@@ -1,4 +1,4 @@
-"""``run.sql_step`` and ``run.sql_finish`` of both faces. They hold no rule."""
+"""``run.transaction``, ``run.sql_step`` and ``run.sql_finish`` of both faces. They hold no rule."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from agentcheckpoint.flow import ASYNC_IN_BLOCKING, run_flow, run_flow_async
 from agentcheckpoint.once import refuse_options
 from agentcheckpoint.options import Step, as_step, refuse_approval
 from agentcheckpoint.steps import Plan, plan_step
+from agentcheckpoint.transaction import AsyncTransaction, Transaction
+from agentcheckpoint.watched import Work, transaction_flow
 
 C = TypeVar("C")
 P = ParamSpec("P")
@@ -23,6 +25,32 @@ R = TypeVar("R")
 
 class BlockingTransactions(RunBase):
     """The transactional steps of a blocking run."""
+
+    def transaction(
+        self, step: str | Step, fn: Callable[Concatenate[Transaction, P], R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Runs ``fn(tx, *args, **kwargs)`` as a step whose own Redis commands are applied in its checkpoint's EXEC.
+
+        What it reads by ``tx.read`` is watched: if somebody changes it meanwhile, nothing is applied and ``fn`` is
+        called again. What it gives to ``tx.queue`` is applied with the checkpoint, once, or not at all. A worker that
+        has lost the run applies nothing.
+
+        Args:
+            step: its name, or ``Step(name, ...)``.
+            fn: reads, queues, and returns the step's result; nothing else that should not happen again. No step may be
+                called in it.
+
+        Raises:
+            StoreUnavailable: others changed what it reads each time, or the server is away. Nothing was applied.
+            CheckpointCorrupt: the server refused some commands and applied the others; the step is in doubt then.
+            LeaseLost, CommitUnknown, StoreRefused, StepMismatch: as of ``step``.
+        """
+        if inspect.iscoroutinefunction(fn):
+            named = as_step(step).name
+            raise RunMisuse(f"run {self.id!r}, step {named!r}: {ASYNC_IN_BLOCKING}", run_id=self.id, step=named)
+        work = plan_watched(self._attempt, as_step(step), fn, args, kwargs, is_async=False)
+        assert self._attempt.store is not None
+        return cast(R, run_flow(self._attempt.store, transaction_flow(work)))
 
     def sql_step(
         self, step: str | Step, connection: C, fn: Callable[Concatenate[C, P], R], /, *args: P.args, **kwargs: P.kwargs
@@ -80,6 +108,19 @@ class BlockingTransactions(RunBase):
 
 class AsyncTransactions(RunBase):
     """The transactional steps of a run on an event loop."""
+
+    def transaction(
+        self,
+        step: str | Step,
+        fn: Callable[Concatenate[AsyncTransaction, P], Coroutine[Any, Any, R]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Coroutine[Any, Any, R]:
+        """Runs ``await fn(tx, ...)`` as a step with its own Redis commands in its EXEC; see ``Run.transaction``."""
+        work = plan_watched(self._attempt, as_step(step), fn, args, kwargs, is_async=True)
+        assert self._attempt.store is not None
+        return run_flow_async(self._attempt.store, transaction_flow(work))
 
     @overload
     def sql_step(
@@ -173,3 +214,18 @@ def plan_transaction(
     first = next(iter(inspect.signature(fn).parameters), None)
     ignored = step if first is None else replace(step, ignore=(*step.ignore, first))
     return plan_step(attempt, ignored, "step", fn, (through, *args), kwargs)
+
+
+def plan_watched(
+    attempt: Attempt, step: Step, fn: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], *, is_async: bool
+) -> Work:
+    """Takes the slot of a Redis transaction.
+
+    Raises:
+        RunMisuse: the library is switched off: there is no server.
+    """
+    if attempt.store is None:
+        raise RunMisuse(f"step {step.name!r}: AGENTCHECKPOINT=off, and a transaction in Redis needs it", step=step.name)
+    plan = plan_transaction(attempt, step, fn, None, args, kwargs)
+    plan.step = replace(plan.step, effect="once")  # where the server applies a part, it is in doubt
+    return Work(plan, is_async)

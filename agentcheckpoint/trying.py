@@ -18,7 +18,7 @@ from agentcheckpoint.limits import give_up, seconds_left, too_late
 from agentcheckpoint.once import clear_up
 from agentcheckpoint.paying import buy, charged, paid
 from agentcheckpoint.results import revive
-from agentcheckpoint.store.commit import Change, Superseded
+from agentcheckpoint.store.changes import Beside, Change, Outdated, Superseded
 
 if TYPE_CHECKING:
     from agentcheckpoint.steps import Plan, Site
@@ -134,15 +134,23 @@ def record_of(
     return done, payload
 
 
-def store_record(plan: Site, done: Done, payload: bytes, value: object) -> Course[bytes | None]:
-    """Commits a record. Returns ``None``, or the bytes that an heir had recorded first."""
+def store_record(
+    plan: Site, done: Done, payload: bytes, value: object, beside: Beside | None = None
+) -> Course[bytes | None]:
+    """Commits a record. Returns ``None``, or the bytes that an heir had recorded first.
+
+    Raises:
+        Outdated: what the transaction ``beside`` it rests on has changed; the call goes on.
+    """
     attempt = plan.attempt
     if not attempt.journal.land(plan.call, plan.scope):
         late = too_late(plan, value)
         yield from note_failure(plan, late, done.ms, done.entries)
         raise late
     try:
-        outcome = yield Perform(attempt.commit(Change(done, payload), plan.call, value))
+        outcome = yield Perform(attempt.commit(Change(done, payload, beside=beside), plan.call, value))
+    except Outdated:
+        raise
     except BaseException as exc:  # stored or not: the caller does not get it
         attempt.journal.undelivered(plan.call)
         if isinstance(exc, AgentCheckpointError) and exc.value is None:

@@ -33,7 +33,7 @@ FLOORS = (
     (
         *("again", "aio", "approving", "asked", "begun", "charging", "doubting", "face", "identity", "limits", "once"),
         *("opening", "pausing", "paying", "renewal", "retrying", "runs", "steps", "stopping", "taking", "trying", "waits"),
-        *("sql", "transacting"),
+        *("sql", "transacting", "transaction", "watched"),
     ),
 )
 """Each may import what lies on its own floor and below; what is not named lies on top."""

@@ -19,8 +19,8 @@ from agentcheckpoint.steps import Plan, decide, replay
 from agentcheckpoint.trying import examine, note_failure, record_of, store_record
 
 SEALED = (
-    "its transaction is open, and may yet be rolled back: what a step in it recorded would stay. Call that step before, "
-    "and give its result to this one."
+    "its transaction is open, and may yet be rolled back: what a step in it recorded would stay. Call that step before "
+    "it, and give its result to this one."
 )
 """Why no step is called inside a transaction."""
 
@@ -152,8 +152,8 @@ def _write(step: SqlStep, recorded: _Recorded) -> Course[None]:
     plan.attempt.check()
     if not database.busy():
         raise RunMisuse(
-            f"run {plan.attempt.run_id!r}, step {plan.slot!r}: {plan.name} has ended the transaction itself, so what it "
-            "did and the step's record cannot be committed together. Leave commit and rollback to run.sql_step.",
+            f"run {plan.attempt.run_id!r}, step {plan.slot!r}: {plan.name} has ended the transaction itself, so what "
+            "it did and the step's record cannot be committed together. Leave commit and rollback to run.sql_step.",
             run_id=plan.attempt.run_id,
             step=plan.slot,
         )

@@ -30,8 +30,8 @@ async def create_table_async(connection: object) -> None:
 def prune(connection: object, *, older_than: datetime.timedelta) -> None:
     """Deletes the rows of runs whose last SQL step is older than that, in a transaction of its own.
 
-    A row is needed until its run's record in Redis is there, so for as long as a run may lie unfinished: if it is pruned
-    before, its step happens again.
+    A row is needed until its run's record in Redis is there, so for as long as a run may lie unfinished: if it is
+    pruned before, its step happens again.
     """
     _in_transaction(connection, PRUNE, _before(older_than))
 

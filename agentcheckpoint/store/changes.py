@@ -1,0 +1,87 @@
+"""What one commit carries, the packet that carries it, and what can come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from agentcheckpoint.core.models import Done, Logged
+from agentcheckpoint.store.effects import Command, Line, Refusal, Reply
+from agentcheckpoint.store.fence import Fence
+
+
+class Outdated(Exception):
+    """What a transaction rests on has changed, or may have: nothing of it was applied, and it never will be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A user's own commands, to be applied with a change.
+
+    Attributes:
+        commands: in their order.
+        line: the connection that watches the head, and the keys that were read.
+        token: the head that it watches.
+        refused: filled in: the commands that the server refused inside the EXEC that applied all others.
+    """
+
+    commands: tuple[Command, ...]
+    line: Line
+    token: str
+    refused: list[tuple[Command, Refusal]] = field(default_factory=list[tuple[Command, Refusal]])
+
+    def take_out(self, replies: Sequence[Reply]) -> Sequence[Reply]:
+        """The replies to a packet without those to these commands; refusals among these are noted."""
+        if not isinstance(replies[-1], list):
+            return replies
+        inside: list[Reply] = replies[-1]
+        first = len(inside) - 2 - len(self.commands)
+        told = zip(self.commands, inside[first:-2], strict=True)
+        self.refused.extend((command, reply) for command, reply in told if isinstance(reply, Refusal))
+        return (*replies[:-1], [*inside[:first], *inside[-2:]])
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one commit carries: one log entry, its result if it has one, what the totals grow by, new fields."""
+
+    entry: Logged
+    result: bytes | None = None
+    totals: Mapping[str, int] = field(default_factory=dict[str, int])
+    fields: Mapping[str, str] = field(default_factory=dict[str, str])
+    release: bool = False
+    """Give the lease back instead of renewing it."""
+    beside: Beside | None = None
+    """A user's transaction, of which this is a part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The change is stored, and was applied once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """The run is an heir's now, and the heir has recorded this very step: here is his record and its result."""
+
+    entry: Done
+    result: bytes
+
+
+def commit_commands(fence: Fence, token: str, change: Change, line: str) -> tuple[Command, ...]:
+    """The packet: one round trip, the head read last. ``line`` is the entry as it is stored."""
+    keys = fence.keys
+    commands: list[Command] = [("MULTI",), ("RPUSH", keys.log(token), line)]
+    if change.result is not None:
+        commands += [("HSET", r := keys.results(token), change.entry.id, change.result), ("HLEN", r)]
+    for name, delta in change.totals.items():
+        commands.append(("HINCRBY", keys.meta(token), name, delta))
+    if change.fields:
+        commands.append(("HSET", keys.meta(token), *(part for pair in change.fields.items() for part in pair)))
+    if change.release:
+        commands.append(("DEL", keys.lease(token)))
+    else:
+        commands.append(("SET", keys.lease(token), fence.holder, "PX", fence.ttl_ms))
+    if change.beside is not None:
+        commands += change.beside.commands
+    return (*commands, ("GET", keys.cancel), ("GET", keys.head), ("EXEC",))
