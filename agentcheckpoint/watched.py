@@ -21,8 +21,10 @@ from agentcheckpoint.trying import Tried, examine, keep, note_failure, record_of
 
 TRIES = 16
 """How often the function is called while others change what it has read."""
-SEALED = "it may be called again, and its transaction refused: what a step in it recorded would stay. Call that step "
+SEALED = (
+    "it may be called again, and its transaction refused: what a step in it recorded would stay. Call that step "
     "before it."
+)
 """Why no step is called inside a transaction."""
 
 

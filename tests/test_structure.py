@@ -32,8 +32,8 @@ FLOORS = (
     ("attempt", "current", "explain", "flow", "options", "ownthread", "reserving", "results", "retries"),
     (
         *("again", "aio", "approving", "asked", "begun", "charging", "doubting", "face", "identity", "limits", "once"),
-        *("opening", "pausing", "paying", "renewal", "retrying", "runs", "steps", "stopping", "taking", "trying", "waits"),
-        *("sql", "transacting", "transaction", "watched"),
+        *("opening", "pausing", "paying", "renewal", "retrying", "runs", "steps", "stopping", "taking", "trying"),
+        *("waits", "sql", "transacting", "transaction", "watched"),
     ),
 )
 """Each may import what lies on its own floor and below; what is not named lies on top."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from agentcheckpoint.core.models import Done, Logged
 from agentcheckpoint.store.effects import Command, Line, Refusal, Reply
@@ -34,7 +35,7 @@ class Beside:
         """The replies to a packet without those to these commands; refusals among these are noted."""
         if not isinstance(replies[-1], list):
             return replies
-        inside: list[Reply] = replies[-1]
+        inside = cast("list[Reply]", replies[-1])
         first = len(inside) - 2 - len(self.commands)
         told = zip(self.commands, inside[first:-2], strict=True)
         self.refused.extend((command, reply) for command, reply in told if isinstance(reply, Refusal))

@@ -102,11 +102,7 @@ def _commit(job: _Job) -> Protocol[Committed | Superseded]:
     fence, entry_id = job.fence, job.change.entry.id
     trouble: Exception | None = None
     for times, pause in job.patience.tries():
-        while (settling := fence.settlement()) is not None:
-            try:
-                yield Await(settling)
-            except RunMisuse:  # a blocking step on the very loop that settles: the verdict tells whether it counted
-                break
+        yield from _until_settled(fence)
         fence.check_process()
         if fence.heir is not None:  # a sibling or a renewal has met him: nothing more leaves under this token
             return (yield from _look_at_heir(job, fence.heir, doubt=False))
@@ -142,6 +138,15 @@ def _commit(job: _Job) -> Protocol[Committed | Superseded]:
         job.patience.answered()
         trouble = NotNow("each time it was found not to be applied")
     raise unavailable_error(fence, job.step, trouble)
+
+
+def _until_settled(fence: Fence) -> Protocol[None]:
+    """Waits for the settlement that a sibling has under way."""
+    while (settling := fence.settlement()) is not None:
+        try:
+            yield Await(settling)
+        except RunMisuse:  # a blocking step on the very loop that settles: the verdict tells whether it counted
+            return
 
 
 def _send(job: _Job, sent: Sent, times: int) -> Protocol[tuple[Verdict, Sequence[Reply]]]:
