@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 from agentcheckpoint.core.models import Done, Logged
-from agentcheckpoint.store.effects import Command, Line, Refusal, Reply
+from agentcheckpoint.store.effects import Command, Line, Refusal, Reply, executed
 from agentcheckpoint.store.fence import Fence
 
 
@@ -33,9 +32,9 @@ class Beside:
 
     def take_out(self, replies: Sequence[Reply]) -> Sequence[Reply]:
         """The replies to a packet without those to these commands; refusals among these are noted."""
-        if not isinstance(replies[-1], list):
+        inside = executed(replies)
+        if inside is None:
             return replies
-        inside = cast("list[Reply]", replies[-1])
         first = len(inside) - 2 - len(self.commands)
         told = zip(self.commands, inside[first:-2], strict=True)
         self.refused.extend((command, reply) for command, reply in told if isinstance(reply, Refusal))
