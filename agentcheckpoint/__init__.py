@@ -104,6 +104,8 @@ if TYPE_CHECKING:
     from agentcheckpoint.settling import settle_billed as settle_billed
     from agentcheckpoint.store.connect import connect as connect
     from agentcheckpoint.store.store import Store as Store
+    from agentcheckpoint.transaction import AsyncTransaction as AsyncTransaction
+    from agentcheckpoint.transaction import Transaction as Transaction
     from agentcheckpoint.view import RunView as RunView
     from agentcheckpoint.view import delete as delete
     from agentcheckpoint.view import get as get
@@ -177,6 +179,7 @@ _HOME = {
     "settling": ("Settlement", "settle", "settle_billed"),
     "store.connect": ("connect",),
     "store.store": ("Store",),
+    "transaction": ("AsyncTransaction", "Transaction"),
     "view": ("RunView", "delete", "get"),
 }
 _WHERE = {public: module for module, names in _HOME.items() for public in names}

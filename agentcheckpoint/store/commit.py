@@ -5,11 +5,11 @@ The verdicts of a reply, and what to do about an unknown one, are rules 1 to 10 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from agentcheckpoint.core.lifecycle import since_restart
-from agentcheckpoint.core.models import Done, Logged, Rejected
+from agentcheckpoint.core.models import Done, Rejected
 from agentcheckpoint.errors import (
     AgentCheckpointError,
     CommitUnknown,
@@ -19,6 +19,10 @@ from agentcheckpoint.errors import (
     StoreRefused,
     StoreUnavailable,
 )
+from agentcheckpoint.store.changes import Change as Change
+from agentcheckpoint.store.changes import Committed as Committed
+from agentcheckpoint.store.changes import Outdated as Outdated
+from agentcheckpoint.store.changes import Superseded as Superseded
 from agentcheckpoint.store.claim import Foreign, Gone, give_back, settle
 from agentcheckpoint.store.effects import (
     Await,
@@ -47,37 +51,6 @@ from agentcheckpoint.store.verdicts import (
     unavailable_error,
     unsettled_error,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What one commit carries: one log entry, its result if it has one, what the totals grow by, new fields."""
-
-    entry: Logged
-    result: bytes | None = None
-    totals: Mapping[str, int] = field(default_factory=dict[str, int])
-    fields: Mapping[str, str] = field(default_factory=dict[str, str])
-    release: bool = False
-    """Give the lease back instead of renewing it."""
-    drop: tuple[str, ...] = ()
-    """The fields that are to go."""
-    unlogged: bool = False
-    """The entry names it in this process only: what is stored are its fields, as the latest of their kind."""
-    stands: bool = False
-    """An unlogged one's field is known to stand there already, with what was stored before."""
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """The change is stored, and was applied once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Superseded:
-    """The run is an heir's now, and the heir has recorded this very step: here is his record and its result."""
-
-    entry: Done
-    result: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,18 +103,19 @@ def _commit(job: _Job) -> Protocol[Committed | Superseded]:
     fence, entry_id = job.fence, job.change.entry.id
     trouble: Exception | None = None
     for times, pause in job.patience.tries():
-        while (settling := fence.settlement()) is not None:
-            try:
-                yield Await(settling)
-            except RunMisuse:  # a blocking step on the very loop that settles: the verdict tells whether it counted
-                break
+        yield from _until_settled(fence)
         fence.check_process()
         if fence.heir is not None:  # a sibling or a renewal has met him: nothing more leaves under this token
             return (yield from _look_at_heir(job, fence.heir, doubt=False))
+        beside = job.change.beside
+        if beside is not None and beside.token != fence.token:
+            raise Outdated("this worker has claimed the run again")
         sent = fence.send(result=job.change.result is not None)
         try:
             verdict, outcome = yield from _send(job, sent, times)
         except (NotSent, NotNow) as exc:
+            if beside is not None:  # what it watched is watched no more
+                raise Outdated(str(exc)) from exc
             trouble = exc
             job.patience.note(exc)
             yield Pause(pause)
@@ -169,25 +143,40 @@ def _commit(job: _Job) -> Protocol[Committed | Superseded]:
     raise unavailable_error(fence, job.step, trouble)
 
 
+def _until_settled(fence: Fence) -> Protocol[None]:
+    """Waits for the settlement that a sibling has under way."""
+    while (settling := fence.settlement()) is not None:
+        try:
+            yield Await(settling)
+        except RunMisuse:  # a blocking step on the very loop that settles: the verdict tells whether it counted
+            return
+
+
 def _send(job: _Job, sent: Sent, times: int) -> Protocol[tuple[Verdict, Sequence[Reply]]]:
     """The verdict, and EXEC's replies if it came to that.
 
     Raises:
         NotSent, NotNow: nothing was applied, and another try may do.
+        Outdated: nothing was applied.
         StoreRefused: nothing was applied.
     """
-    fence = job.fence
+    fence, beside = job.fence, job.change.beside
+    line = None if beside is None else beside.line
     try:
-        replies = yield Packet(commit_commands(fence, sent.token, job.change, job.line), patience=times)
+        replies = yield Packet(commit_commands(fence, sent.token, job.change, job.line), patience=times, line=line)
     except (NotSent, StoreRefused):
         fence.withdraw(sent)
         raise
     except Lost as exc:
         job.patience.note(exc)
         return "unknown", ()
+    if beside is not None:
+        replies = beside.take_out(replies)
     verdict = judge(fence, sent.token, replies)
     if verdict == "refused":
         fence.withdraw(sent)
+        if beside is not None and replies[-1] is None:
+            raise Outdated("what it has read was changed meanwhile")
         why = telling(replies) if isinstance(replies[-1], Refusal) else Refusal("", "EXEC gave nil")
         if why.code in PASSING:
             raise NotNow(str(why))

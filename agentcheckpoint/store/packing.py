@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from agentcheckpoint.errors import CheckpointsLost
+from agentcheckpoint.store.changes import Change
 from agentcheckpoint.store.effects import Command, Reply
 from agentcheckpoint.store.fence import Fence, Sent
 
-if TYPE_CHECKING:
-    from agentcheckpoint.store.commit import Change
-
 
 def commit_commands(fence: Fence, token: str, change: Change, line: str) -> tuple[Command, ...]:
-    """The packet: one round trip, nothing watched, the head read last. ``line`` is the entry as it is stored."""
+    """The packet: one round trip, the head read last. ``line`` is the entry as it is stored."""
     keys = fence.keys
     log: Command = ("LLEN", keys.log(token)) if change.unlogged else ("RPUSH", keys.log(token), line)
     commands: list[Command] = [("MULTI",), log]
@@ -30,6 +27,8 @@ def commit_commands(fence: Fence, token: str, change: Change, line: str) -> tupl
         commands.append(("DEL", keys.lease(token)))
     else:
         commands.append(("SET", keys.lease(token), fence.holder, "PX", fence.ttl_ms))
+    if change.beside is not None:
+        commands += change.beside.commands
     return (*commands, ("GET", keys.cancel), ("GET", keys.head), ("EXEC",))
 
 
