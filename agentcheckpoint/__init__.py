@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from agentcheckpoint.costing import CostTable as CostTable
     from agentcheckpoint.costing import costs as costs
     from agentcheckpoint.costing import export_ledger as export_ledger
+    from agentcheckpoint.cursors import AsyncCursor as AsyncCursor
+    from agentcheckpoint.cursors import Cursor as Cursor
     from agentcheckpoint.decorators import agent as agent
     from agentcheckpoint.decorators import step as step
     from agentcheckpoint.decorators import tool as tool
@@ -104,6 +106,8 @@ if TYPE_CHECKING:
     from agentcheckpoint.settling import settle_billed as settle_billed
     from agentcheckpoint.store.connect import connect as connect
     from agentcheckpoint.store.store import Store as Store
+    from agentcheckpoint.transaction import AsyncTransaction as AsyncTransaction
+    from agentcheckpoint.transaction import Transaction as Transaction
     from agentcheckpoint.view import RunView as RunView
     from agentcheckpoint.view import delete as delete
     from agentcheckpoint.view import get as get
@@ -119,6 +123,7 @@ _HOME = {
     "core.pricing": ("Price",),
     "core.retention": ("RunSize",),
     "costing": ("CostTable", "costs", "export_ledger"),
+    "cursors": ("AsyncCursor", "Cursor"),
     "decorators": ("agent", "step", "tool"),
     "errors": (
         "AgentCheckpointError",
@@ -177,6 +182,7 @@ _HOME = {
     "settling": ("Settlement", "settle", "settle_billed"),
     "store.connect": ("connect",),
     "store.store": ("Store",),
+    "transaction": ("AsyncTransaction", "Transaction"),
     "view": ("RunView", "delete", "get"),
 }
 _WHERE = {public: module for module, names in _HOME.items() for public in names}

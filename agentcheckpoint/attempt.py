@@ -6,11 +6,13 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agentcheckpoint import explain
 from agentcheckpoint.core import ids, ledger
 from agentcheckpoint.core.codec import Chain, Where
+from agentcheckpoint.core.cursors import Cursors
 from agentcheckpoint.core.journal import Call, Journal, Scope
 from agentcheckpoint.core.models import Done, Intent, LedgerEntry, Located
 from agentcheckpoint.core.outdated import answer
@@ -109,7 +111,7 @@ class Attempt:
         self.trial: Trial | None = None
         self.decision: Decision | None = None
         """What the run's policy has made of the error that the attempt was left by."""
-        self.results = Results(self.fence, ())
+        self.results, self.cursors = Results(self.fence, ()), Cursors({}, "")
         self.clock: tuple[int, float] = (0, time.monotonic())
         """The server's time, and this process's at that moment."""
 
@@ -219,7 +221,9 @@ class Attempt:
         if "state" not in fields and self.open and self.state != "running":
             fields["state"] = "running"
         # A step that outlives its run is recorded all the same; the lease has been given back.
-        change = Change(change.entry, change.result, grown, fields, change.release or not self.open)
+        drop = tuple(name for name in self.cursors.ended_by(change.entry) if name not in fields)
+        release = change.release or not self.open
+        change = replace(change, totals=grown, fields=fields, release=release, drop=drop)
         for observe in before_commit:
             observe(self, change)
         try:
@@ -239,6 +243,7 @@ class Attempt:
         else:
             self.money.update((entry.id, entry) for entry in entries)
             self.state = fields.get("state", self.state)
+            self.cursors.dropped(drop)
             yield from self.reservations.settle(entries)
         for warning in said:
             explain.warn(str(warning), type(warning))

@@ -102,7 +102,8 @@ def test_under_xdist_all_workers_have_the_same_cases(
         crash_case.check()
     """
     )
-    pytester.runpytest_subprocess("-p", "agentcheckpoint.testing.plugin", "-p", "xdist.plugin", "-n2").assert_outcomes(passed=4)
+    plugins = ("-p", "agentcheckpoint.testing.plugin", "-p", "xdist.plugin")
+    pytester.runpytest_subprocess(*plugins, "-n2").assert_outcomes(passed=4)
 
 
 def test_the_example_is_an_example_that_passes(pytester: pytest.Pytester) -> None:

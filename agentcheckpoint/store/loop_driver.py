@@ -86,7 +86,11 @@ class LoopDriver:
     async def _perform(self, effect: Effect, held: list[AsyncWire], course: _Course) -> Any:
         if not isinstance(effect, Packet):
             return await _wait(effect, course)
-        if not effect.held:
+        if effect.line is not None:
+            held = effect.line.wires
+            if held and held[0].dead:
+                raise NotSent("the watching connection is gone")
+        elif not effect.held:
             return await self._submit(effect)
         if held and held[0].dead:
             held.clear()
