@@ -47,7 +47,7 @@ class Drift:
             if not same:
                 self._new.append((self._last, _block(call.slot, call.inputs)))
         else:
-            old, new = _compared(record, call, versions=answered is None)
+            old, new = _compared(record, call, replayed=answered is not None)
             self._old[place], self._last = old, place
             self._new.append((place, new))
             self._met.add(place)
@@ -75,7 +75,7 @@ class Drift:
         return "\n".join(lines) if lines else None
 
 
-def _compared(record: Done, call: Call, *, versions: bool) -> tuple[list[str], list[str]]:
+def _compared(record: Done, call: Call, *, replayed: bool) -> tuple[list[str], list[str]]:
     """The two sides of a step, line by line alike where they are the same. A version counts if nothing bridges it."""
     rows = difference(record.inputs, call.inputs)
     old = _block(record.slot, record.inputs, {name: was for name, was, _ in rows})
@@ -83,9 +83,11 @@ def _compared(record: Done, call: Call, *, versions: bool) -> tuple[list[str], l
     if record.inputs.digest != call.inputs.digest and not rows:
         old.append(f"  inputs: {record.inputs.digest}")
         new.append(f"  inputs: {call.inputs.digest}")
-    if versions and record.version != call.version:
+    if not replayed and record.version != call.version:
         old.append(f"  version: {record.version or ABSENT}")
         new.append(f"  version: {call.version or ABSENT}")
+    if not replayed and old == new:
+        new.append("  its record does not count any more: it would be executed again")
     return old, new
 
 

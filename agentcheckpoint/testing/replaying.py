@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 from agentcheckpoint import attempt
 from agentcheckpoint.agents import Agent
@@ -30,6 +30,8 @@ from agentcheckpoint.testing.provider import Provider
 from agentcheckpoint.view import get
 
 ANEW = "If the change is meant, record the run anew: testing.record."
+
+AnyAgent: TypeAlias = Agent[..., Any]
 
 
 class Drifted(BaseException):
@@ -54,7 +56,7 @@ def record(run_id: str, path: str | os.PathLike[str], *, store: Connectable = No
     export_run(run_id, path, store=store, namespace=namespace)
 
 
-def assert_replays(agent: Agent[..., Any] | Callable[[Bench], Any], path: str | os.PathLike[str]) -> None:
+def assert_replays(agent: AnyAgent | Callable[[Bench], Any], path: str | os.PathLike[str]) -> None:
     """The agent of today does with a recorded run what it did then: the same steps, of the same inputs, and the same
     output. All is answered from the file, in a store in memory; what is not recorded is not executed and not paid.
 
@@ -81,7 +83,7 @@ def assert_replays(agent: Agent[..., Any] | Callable[[Bench], Any], path: str | 
         with _refusing(drift, namespace, run_id), warnings.catch_warnings():
             warnings.simplefilter("ignore", AgentCheckpointWarning)  # steps that were not met are in the diff
             with suppress(Drifted):
-                live(_resumed(agent, run_id) if isinstance(agent, Agent) else agent, bench)
+                live(_resumed(cast(AnyAgent, agent), run_id) if isinstance(agent, Agent) else agent, bench)
         reached = len(provider.requests)
     if not drift.stopped:
         drift.ended(_output_of(run_id, store, namespace))
@@ -91,7 +93,7 @@ def assert_replays(agent: Agent[..., Any] | Callable[[Bench], Any], path: str | 
         raise AssertionError(f"run {run_id!r}: {reached} request(s) outside of its steps reached the provider.")
 
 
-def _resumed(agent: Agent[..., Any], run_id: str) -> Callable[[Bench], Any]:
+def _resumed(agent: AnyAgent, run_id: str) -> Callable[[Bench], Any]:
     def life(bench: Bench) -> Any:
         return agent.using(store=bench.store, namespace=bench.namespace, on_existing="allow").resume(run_id)
 
