@@ -43,9 +43,9 @@ def spendthrift(bench: Bench) -> str:
     return life(bench)
 
 
-@pytest.mark.parametrize("case", crash_matrix(life, how="kill"), ids=str)
-def test_an_agent_survives_a_real_kill_at_each_side_of_each_commit(case: Case) -> None:
-    case.check()
+@pytest.mark.crash_matrix(life=life, how="kill")
+def test_an_agent_survives_a_real_kill_at_each_side_of_each_commit(crash_case: Case) -> None:
+    crash_case.check()
 
 
 def of(life: object, name: str) -> Case:

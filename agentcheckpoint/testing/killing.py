@@ -14,13 +14,16 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,8 +81,7 @@ def live_and_die(bench: Bench, life: Callable[[Bench], Any], moment: Moment, n: 
     if not isinstance(bench.store, str) or bench.store.startswith("memory:"):
         raise TypeError(f"a process that is killed needs the URL of a real server as its store, not {bench.store!r}")
     away, name = (bench.store, bench.namespace, bench.provider.url), _name_of(life)
-    start = multiprocessing.get_context("forkserver")
-    start.set_forkserver_preload([__name__, name[0]])  # it counts where no such server runs yet
+    start = _clean_process(name[0])
     here, there = start.Pipe(duplex=False)
     child = start.Process(target=_child, args=(there, away, name, moment, n))
     child.start()
@@ -100,6 +102,23 @@ def live_and_die(bench: Bench, life: Callable[[Bench], Any], moment: Moment, n: 
         how = "it did not come there again: it does not do the same each time" if code == 0 else f"it ended by {code}"
         raise AssertionError(f"killed {moment.when} {moment.what} of {moment.slot or 'the run'!r}: {how}")
     return seen
+
+
+@functools.cache
+def _clean_process(module: str) -> ForkServerContext:
+    """The process that forks; it has imported that module, if it does not run already."""
+    start = multiprocessing.get_context("forkserver")
+    start.set_forkserver_preload([__name__, "agentcheckpoint.testing.matrix", module])
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))  # it would not find the tests by itself
+    try:
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+    return start
 
 
 def _name_of(life: Callable[[Bench], Any]) -> tuple[str, str]:
