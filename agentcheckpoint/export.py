@@ -20,7 +20,7 @@ from agentcheckpoint.exportfile import Exported, read_exported
 from agentcheckpoint.options import RunOptions
 from agentcheckpoint.results import revive
 from agentcheckpoint.store.connect import Connectable, connect
-from agentcheckpoint.store.exporting import STANDS, Import, Stored, read_pages, read_stored
+from agentcheckpoint.store.exporting import Import, Stored, read_pages, read_stored, stands
 from agentcheckpoint.store.index import list_due, list_run
 from agentcheckpoint.store.store import Store
 from agentcheckpoint.store.whole import check_free, make_whole
@@ -114,8 +114,7 @@ def _moved(found: Exported, source: Attempt, target: Attempt) -> Iterator[tuple[
 
 def _lines(attempt: Attempt, where: Store, stored: Stored) -> Iterator[Header | Line]:
     loaded = stored.loaded
-    meta = {name: loaded.meta[name] for name in STANDS}
-    yield Header(namespace=attempt.namespace, run=attempt.run_id, meta=meta)
+    yield Header(namespace=attempt.namespace, run=attempt.run_id, meta=stands(loaded))
     pages, page = read_pages(attempt.fence, loaded), dict[str, bytes]()
     for entry, line in zip(loaded.entries, stored.lines, strict=True):
         payload, data = payload_of(entry), None

@@ -108,6 +108,31 @@ def test_what_lies_beside_the_log_comes_along(url: str) -> None:
     assert wait(other) == "yes"
 
 
+def test_a_loop_goes_on_at_its_cursor(url: str) -> None:
+    met: list[int] = []
+
+    def loop(where: str, stop: int) -> None:
+        def body() -> int:
+            cursor = ac.Cursor(int, start=0)
+            for n in range(cursor.value, 6):
+                if n == stop:
+                    raise ac.Interrupted("enough")
+                met.append(n)
+                cursor.set(n + 1)
+            return cursor.value
+
+        with ac.run("loop", store=where) as run:
+            run.step("index", body)
+
+    with pytest.raises(ac.Interrupted):
+        loop(url, 3)
+    text, other = io.StringIO(), fresh()
+    ac.export_run("loop", text, store=url)
+    ac.import_run(io.StringIO(text.getvalue()), store=other)
+    loop(other, 9)
+    assert met == [0, 1, 2, 3, 4, 5]
+
+
 def test_that_its_end_is_wanted_comes_along(url: str) -> None:
     with crash("plan"):
         life(url)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from decimal import Decimal
 
@@ -70,6 +71,22 @@ def test_there_is_a_case_for_each_side_of_each_commit() -> None:
     assert len(names) == len(set(names)) == 12
     assert names[0] == "before-intent-chat" and names[-1] == "after-closed-run"
     assert {"before-intent-chat", "after-intent-chat", "before-done-chat", "after-done-chat"} <= {*names}
+
+
+def test_the_cases_do_not_depend_on_what_of_parallel_steps_was_first() -> None:
+    """Under xdist each worker collects them; this suite's own matrices are collected so."""
+    rests = iter([0.02, 0, 0, 0.02])
+
+    async def rest(n: int) -> int:
+        await asyncio.sleep(next(rests))
+        return n
+
+    async def parallel(bench: Bench) -> list[int]:
+        async with ac.run("r", store=bench.store, namespace=bench.namespace) as run:
+            return await asyncio.gather(*(run.step(ac.Step("rest", key=str(n)), rest, n) for n in (1, 2)))
+
+    once, again = crash_matrix(parallel), crash_matrix(parallel)
+    assert [*map(str, once)] == [*map(str, again)] and len(once) == 6
 
 
 def test_an_agent_that_pays_outside_of_its_steps_fails_the_matrix() -> None:

@@ -16,8 +16,8 @@ from agentcheckpoint.store.making import about_fields, born_command
 from agentcheckpoint.store.reading import Address, read_results, read_under_head
 from agentcheckpoint.store.whole import MOST, PIECE, Draft, write_piece
 
-STANDS = ("schema", "state", "attempt", "due")
-"""The fields of ``meta`` that do not follow from the log."""
+DERIVED = frozenset({BIRTH, "created", "begun", "agent", "conversation", "paid", "wasted"})
+"""The fields of ``meta`` that follow from the log. The others tell how the run stands: its state, its cursors."""
 _TOKEN = "1.0"
 
 
@@ -54,6 +54,11 @@ def read_stored(address: Address) -> Protocol[Stored]:
             raise corrupt(address.run_id, name, f"the server answered {reply}")
     loaded = parse_load(keys, address.namespace, address.run_id, head, rest)
     return Stored(loaded, tuple(rest[0]), _pairs(rest[4]), _pairs(answers), cancel)
+
+
+def stands(loaded: Loaded) -> dict[str, str]:
+    """What does not follow from the log."""
+    return {name: text for name, text in loaded.meta.items() if name not in DERIVED}
 
 
 def read_pages(address: Address, loaded: Loaded) -> Iterator[Protocol[dict[str, bytes]]]:
@@ -111,9 +116,8 @@ class Import:
         birth, begun = loaded.entries[0], about(loaded.entries)
         assert isinstance(birth, Birth) and begun is not None  # it was checked
         sums = totals(fold_entries(logged_money(loaded.entries)).values())
-        fields: list[str | int] = [*about_fields(begun)]
-        fields += [part for name in STANDS for part in (name, loaded.meta[name])]
-        fields += [part for pair in sums.items() for part in pair]
+        fields: list[str | int] = [part for pair in stands(loaded).items() for part in pair]
+        fields += [*about_fields(begun), *(part for pair in sums.items() for part in pair)]
         made: list[Command] = [born_command(keys, token, birth), ("HSET", keys.meta(token), *fields)]
         made.append(("DEL", keys.waste, keys.answers, keys.cancel))
         for key, pairs in ((keys.waste, self.stored.waste), (keys.answers, self.stored.answers)):
@@ -144,7 +148,7 @@ class _InFile(RunKeys):
 
 def check_stored(
     address: Address,
-    stands: Mapping[str, str],
+    meta: Mapping[str, str],
     lines: Sequence[bytes],
     *,
     results: int,
@@ -160,8 +164,8 @@ def check_stored(
         CheckpointsLost, CheckpointCorrupt, SchemaTooNew: it is no whole run.
     """
     fields = about_fields(begun)
-    meta = {BIRTH: birth, **dict(zip(fields[::2], fields[1::2], strict=True)), **stands}
-    flat = [part.encode() for pair in meta.items() for part in pair]
+    whole = {**meta, BIRTH: birth, **dict(zip(fields[::2], fields[1::2], strict=True))}
+    flat = [part.encode() for pair in whole.items() for part in pair]
     beside: list[Reply] = [part for key, value in waste.items() for part in (key.encode(), value)]
     replies: list[Reply] = [lines, flat, results + 1, birth.encode(), beside, [b"0", b"0"], b""]
     loaded = parse_load(_InFile(address.keys.tag), address.namespace, address.run_id, _TOKEN, replies)
