@@ -432,7 +432,7 @@ def test_kit(provider: testing.Provider, case: testing.Case) -> None:
     with testing.crash("plan", at="before commit", how="kill"), testing.interrupt_after("plan"):
         pass
     testing.crash("plan", at="sometime")  # type: ignore[arg-type]
-    with testing.seed_run({"plan": Plan(["u"])}):
+    with testing.seed_run({"plan": Plan(["u"])}, cursors={"index": 3}):
         pass
     assert_type(testing.crash_matrix(one_life, how="kill", store="redis://localhost"), list[testing.Case])
     testing.crash_matrix(one_life, how="nicely")  # type: ignore[arg-type]
