@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import functools
-import importlib
 import multiprocessing
 import os
 import shutil
@@ -80,10 +79,10 @@ def live_and_die(bench: Bench, life: Callable[[Bench], Any], moment: Moment, n: 
     """
     if not isinstance(bench.store, str) or bench.store.startswith("memory:"):
         raise TypeError(f"a process that is killed needs the URL of a real server as its store, not {bench.store!r}")
-    away, name = (bench.store, bench.namespace, bench.provider.url), _name_of(life)
-    start = _clean_process(name[0])
+    away = bench.store, bench.namespace, bench.provider.url
+    start = _clean_process(_module_of(life))
     here, there = start.Pipe(duplex=False)
-    child = start.Process(target=_child, args=(there, away, name, moment, n))
+    child = start.Process(target=_child, args=(there, away, life, moment, n))
     child.start()
     there.close()
     seen = list[tuple[str, str, str]]()
@@ -121,19 +120,19 @@ def _clean_process(module: str) -> ForkServerContext:
     return start
 
 
-def _name_of(life: Callable[[Bench], Any]) -> tuple[str, str]:
+def _module_of(life: Callable[[Bench], Any]) -> str:
     module, name = getattr(life, "__module__", ""), getattr(life, "__qualname__", "")
-    with suppress(ImportError, AttributeError):
-        if getattr(importlib.import_module(module), name) is life:
-            return module, name
-    raise TypeError(f"{life!r} is to run in another process, which imports it: make it a function at a module's top")
+    if getattr(sys.modules.get(module), name, None) is not life:
+        raise TypeError(
+            f"{life!r} is to run in another process, which imports it: make it a function at a module's top"
+        )
+    return str(module)
 
 
-def _child(seen: Connection, away: tuple[str, str, str], name: tuple[str, str], moment: Moment, n: int) -> None:
+def _child(seen: Connection, away: tuple[str, str, str], life: Callable[[Bench], Any], moment: Moment, n: int) -> None:
     """What the child does."""
     from agentcheckpoint.testing.matrix import Bench, live
 
-    life = getattr(importlib.import_module(name[0]), name[1])
     lock = threading.Lock()
 
     def note(attempt: Attempt, met: Moment) -> None:

@@ -26,8 +26,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Says what the marker is for."""
     config.addinivalue_line(
         "markers",
-        "crash_matrix(life=..., brain=echo, how='exception', store=None): one case for each side of each commit of life; "
-        "see `crash_case`",
+        "crash_matrix(life=..., brain=echo, how='exception', store=None): one case for each side of each commit of "
+        "life; see `crash_case`",
     )
 
 
