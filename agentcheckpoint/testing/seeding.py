@@ -68,5 +68,6 @@ def seed_run(after: Mapping[str, Any] | None = None, *, cursors: Mapping[str, An
 
 def _stop_at(slot: str, value: Any) -> None:
     """The body of a step that has come to this position, and no further."""
-    Cursor(type(value), start=value).set(value)
+    kind: type[Any] = type(value)
+    Cursor(kind, start=value).set(value)
     raise Interrupted(f"the run is seeded: step {slot!r} stands at its cursor")
