@@ -66,8 +66,7 @@ def seed_run(after: Mapping[str, Any] | None = None, *, cursors: Mapping[str, An
     raise AssertionError("the code inside ended by itself: it called no step that is not seeded")
 
 
-def _stop_at(slot: str, value: Any) -> None:
+def _stop_at(slot: str, value: object) -> None:
     """The body of a step that has come to this position, and no further."""
-    kind: type[Any] = type(value)
-    Cursor(kind, start=value).set(value)
+    Cursor(type(value), start=value).set(value)
     raise Interrupted(f"the run is seeded: step {slot!r} stands at its cursor")
