@@ -18,8 +18,8 @@ QUICK_AGENTS, FULL_AGENTS = range(14), range(34)
 QUICK_GRID, FULL_GRID = 1_200, 20_400
 QUICK_PAUSES, FULL_PAUSES = 72, 400
 QUICK_DEATHS, FULL_DEATHS = 60, 300
-QUICK_DAMAGE, FULL_DAMAGE = 2, 20
-"""Mutations of each stored field; ``test_corruption.py`` plays 200."""
+QUICK_DAMAGE, FULL_DAMAGE = 2, 200
+"""Mutations of each stored field; ``test_corruption.py`` plays 50."""
 QUICK_EXAMPLES, FULL_EXAMPLES = 60, 800
 QUICK_RACE, FULL_RACE = 6.0, 60.0
 """Seconds."""
