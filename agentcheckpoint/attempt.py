@@ -35,6 +35,7 @@ from agentcheckpoint.store.commit import Change, Committed, Superseded, commit
 from agentcheckpoint.store.effects import Protocol
 from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.keys import RunKeys
+from agentcheckpoint.store.marks import marked_slots
 from agentcheckpoint.store.store import Store
 from agentcheckpoint.store.upkeep import book_waste
 
@@ -241,6 +242,7 @@ class Attempt:
             self.money.update((entry.id, entry) for entry in entries)
             self.state = fields.get("state", self.state)
             self.cursors.dropped(drop)
+            self.fence.looping -= marked_slots(drop)
             yield from self.reservations.settle(entries)
         for warning in said:
             explain.warn(str(warning), type(warning))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from agentcheckpoint.core.models import Done, Logged
 from agentcheckpoint.store.effects import Command, Line, Refusal, Reply, executed
+from agentcheckpoint.store.marks import Marks
 
 
 class Outdated(Exception):
@@ -56,6 +57,8 @@ class Change:
     """The entry names it in this process only: what is stored are its fields, as the latest of their kind."""
     stands: bool = False
     """An unlogged one's field is known to stand there already, with what was stored before."""
+    marks: Marks | None = None
+    """Items of an unordered loop that an unlogged one marks."""
     beside: Beside | None = None
     """A user's transaction, of which this is a part."""
 
