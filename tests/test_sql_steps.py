@@ -293,3 +293,27 @@ def _outlived(url: str, database: str, run_id: str) -> tuple[int, int]:
         os.kill(paused.pid, signal.SIGCONT)
     paused.wait(60)
     return balances(database)
+
+
+@pytest.mark.parametrize("is_in_redis", [True, False], ids=["recorded in both", "recorded in the database alone"])
+def test_a_row_of_another_version_or_that_is_too_old_is_done_again_and_replaced(
+    tmp_path: Path, is_in_redis: bool
+) -> None:
+    database, url = empty(str(tmp_path / "bank.db")), fresh()
+    connection = sql_agents.connect(database)
+
+    def moved(step: ac.Step) -> tuple[int, int]:
+        where = url if is_in_redis else fresh()
+        with ac.run("r", store=where) as run:
+            if not is_in_redis:  # the same beginning of the run, whose record in Redis was lost with its worker
+                run._attempt.birth = "begun"
+            run.sql_step(step, connection, move, 10)
+        return balances(database)
+
+    assert moved(ac.Step("move", version=1)) == (90, 10)
+    assert moved(ac.Step("move", version=1)) == (90, 10)
+    assert moved(ac.Step("move", version=2)) == (80, 20)
+    assert moved(ac.Step("move", version=2)) == (80, 20)
+    assert moved(ac.Step("move", version=2, max_age=0.001)) == (70, 30)
+    assert connection.execute("SELECT count(*) FROM agentcheckpoint_steps").fetchone() == (1,)
+    connection.close()

@@ -122,10 +122,14 @@ def _look(step: SqlStep) -> Course[_Recorded | None]:
     if found is None:
         return None
     done, result = found
-    if done.inputs.digest != plan.call.inputs.digest:
-        plan.call.mismatch = done
-        if plan.attempt.decide(plan.call, plan.step.on_mismatch, plan.name) is None:  # it is to be done again
-            return None
+    call = plan.call
+    replaced = call.mismatch or call.stale
+    if replaced is not None and replaced.id == done.id:  # it was decided by its record in Redis
+        return None
+    is_same = done.inputs.digest == call.inputs.digest
+    call.found, call.mismatch = (done, None) if is_same else (None, done)
+    if plan.attempt.decide(call, plan.step, plan.name) is None:  # it is to be done again
+        return None
     return _Recorded(done, result)
 
 
@@ -158,7 +162,7 @@ def _write(step: SqlStep, recorded: _Recorded) -> Course[None]:
             step=plan.slot,
         )
     where = _place(plan)
-    if plan.call.mismatch is not None:  # on_mismatch="rerun": the row that stands there counts no more
+    if plan.call.mismatch is not None or plan.call.stale is not None:  # the row that stands there counts no more
         yield from _ask(functools.partial(database.execute, FORGET, where.values()))
     row = where.row(recorded.done, recorded.result, plan.attempt.fence.token)
     yield from _ask(functools.partial(database.execute, RECORD, row))

@@ -19,6 +19,7 @@ from agentcheckpoint.errors import (
     StoreRefused,
     StoreUnavailable,
 )
+from agentcheckpoint.store.changes import Beside
 from agentcheckpoint.store.changes import Change as Change
 from agentcheckpoint.store.changes import Committed as Committed
 from agentcheckpoint.store.changes import Outdated as Outdated
@@ -108,8 +109,7 @@ def _commit(job: _Job) -> Protocol[Committed | Superseded]:
         if fence.heir is not None:  # a sibling or a renewal has met him: nothing more leaves under this token
             return (yield from _look_at_heir(job, fence.heir, doubt=False))
         beside = job.change.beside
-        if beside is not None and beside.token != fence.token:
-            raise Outdated("this worker has claimed the run again")
+        _check_watched(beside, fence.token)
         sent = fence.send(result=job.change.result is not None)
         try:
             verdict, outcome = yield from _send(job, sent, times)
@@ -141,6 +141,12 @@ def _commit(job: _Job) -> Protocol[Committed | Superseded]:
         job.patience.answered()
         trouble = NotNow("each time it was found not to be applied")
     raise unavailable_error(fence, job.step, trouble)
+
+
+def _check_watched(beside: Beside | None, token: str) -> None:
+    """Raises ``Outdated`` if a user's transaction watches another token than is current."""
+    if beside is not None and beside.token != token:
+        raise Outdated("this worker has claimed the run again")
 
 
 def _until_settled(fence: Fence) -> Protocol[None]:
