@@ -33,7 +33,8 @@ FLOORS = (
     (
         *("again", "aio", "approving", "asked", "begun", "charging", "cursors", "doubting", "face", "identity"),
         *("limits", "looping", "marking", "migrating", "once", "opening", "pausing", "paying", "placing", "progress"),
-        *("renewal", "retrying", "runs", "sql", "steps", "stopping", "taking", "transacting", "transaction", "trying", "waits", "walking", "watched"),
+        *("renewal", "retrying", "runs", "sql", "steps", "stopping", "taking", "transacting", "transaction", "trying"),
+        *("waits", "walking", "watched"),
     ),
 )
 """Each may import what lies on its own floor and below; what is not named lies on top."""

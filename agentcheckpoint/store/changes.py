@@ -53,6 +53,8 @@ class Change:
     """Give the lease back instead of renewing it."""
     drop: tuple[str, ...] = ()
     """The fields that are to go."""
+    unmark: tuple[str, ...] = ()
+    """The slots of unordered loops whose marks are to go."""
     unlogged: bool = False
     """The entry names it in this process only: what is stored are its fields, as the latest of their kind."""
     stands: bool = False

@@ -19,14 +19,13 @@ from agentcheckpoint.store.keys import epoch_of
 from agentcheckpoint.store.leases import Busy, busy
 from agentcheckpoint.store.loading import (
     LOAD_REPLIES,
-    META,
     Loaded,
     corrupt,
     load_commands,
     lost_head,
+    parse_fields,
     parse_head,
     parse_load,
-    parse_meta,
 )
 from agentcheckpoint.store.making import (
     attempt_commands,
@@ -111,7 +110,7 @@ class _Look:
     """Milliseconds, as ``PTTL`` says it."""
     cancel: bytes | None = None
     looping: set[str] = field(default_factory=set[str])
-    """The slots that have a cursor: a commit that sets one sets the lease, which is watched."""
+    """The slots that have marks: a commit that sets one sets the lease, which is watched."""
 
 
 def open_run(
@@ -216,15 +215,15 @@ def _look(fence: Fence, opening: Opening | None, patience: int) -> Protocol[_Loo
     if look.head is None or opening is None:
         return look
     lease = keys.lease(look.head)
-    meta = ("HMGET", keys.meta(look.head), *META)
     held: tuple[Command, ...] = (("WATCH", lease, keys.cancel), ("GET", lease), ("PTTL", lease))
-    second = (*held, ("GET", keys.cancel), meta, ("HKEYS", keys.meta(look.head)), ("GET", keys.head))
+    second = (*held, ("GET", keys.cancel), ("HGETALL", keys.meta(look.head)), ("GET", keys.head))
     replies = yield Packet(second, held=True, patience=patience)
     _raise_if_refused(fence, second, replies)
-    _, look.lease, look.ttl, look.cancel, values, names, still = replies
+    _, look.lease, look.ttl, look.cancel, flat, still = replies
     if still != head:  # taken meanwhile: what it was called is renamed, and not gone
         raise NotNow("it kept changing hands")
-    fields, look.looping = parse_meta(fence.run_id, keys.meta(look.head), values), marked_slots(names)
+    fields = parse_fields(fence.run_id, keys.meta(look.head), flat)
+    look.looping = marked_slots(fields)
     look.state, look.attempt = fields["state"], int(fields["attempt"])
     return look
 

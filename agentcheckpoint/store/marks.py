@@ -6,10 +6,11 @@ there from the first packet on, so that a hash which is gone is never taken for 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from agentcheckpoint.core.cursors import FIELD
+from agentcheckpoint.core.cursors import FIELD, parse_cursor
 from agentcheckpoint.errors import CheckpointsLost
 from agentcheckpoint.store.effects import Command, Protocol, Refusal, Reply
 from agentcheckpoint.store.fence import Fence
@@ -93,10 +94,14 @@ def read_marks(fence: Fence, slot: str, digests: Sequence[str], least: int) -> P
     return [None if by is None else by.decode("ascii", "replace") for by in marked], size
 
 
-def marked_slots(fields: Iterable[object]) -> set[str]:
-    """The slots that have a cursor, and may have marks: by the names of the fields of ``meta``."""
-    names = (name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in fields)
-    return {name.removeprefix(FIELD) for name in names if name.startswith(FIELD)}
+def marked_slots(fields: Mapping[str, str]) -> set[str]:
+    """The slots of unordered loops, stale ones among them: by the fields of ``meta``."""
+    found = set[str]()
+    for name in (name for name in fields if name.startswith(FIELD)):
+        with suppress(ValueError):  # a load says so
+            if parse_cursor(name, fields[name]).kind == "unordered":
+                found.add(name.removeprefix(FIELD))
+    return found
 
 
 def whole_names(keys: RunKeys, token: str, slots: Iterable[str]) -> tuple[str, ...]:

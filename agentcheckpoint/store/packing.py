@@ -8,7 +8,7 @@ from agentcheckpoint.errors import CheckpointsLost
 from agentcheckpoint.store.changes import Change
 from agentcheckpoint.store.effects import Command, Reply
 from agentcheckpoint.store.fence import Fence, Sent
-from agentcheckpoint.store.marks import check_marks, mark_commands, marked_slots
+from agentcheckpoint.store.marks import check_marks, mark_commands
 
 
 def commit_commands(fence: Fence, token: str, change: Change, line: str) -> tuple[Command, ...]:
@@ -26,7 +26,8 @@ def commit_commands(fence: Fence, token: str, change: Change, line: str) -> tupl
         commands += mark_commands(keys, token, change.marks)
     if change.drop:
         commands.append(("HDEL", keys.meta(token), *change.drop))
-        commands.append(("UNLINK", *(keys.marks(token, slot) for slot in sorted(marked_slots(change.drop)))))
+    if change.unmark:
+        commands.append(("UNLINK", *(keys.marks(token, slot) for slot in change.unmark)))
     if change.release:
         commands.append(("DEL", keys.lease(token)))
     else:

@@ -187,8 +187,12 @@ def _names(keys: RunKeys, tokens: Sequence[str]) -> Protocol[tuple[str, ...]]:
     """The keys that tokens may have left. Who marks an item of a loop sets the loop's cursor with it."""
     if not tokens:
         return ()
-    replies = yield Packet(tuple(("HKEYS", keys.meta(token)) for token in tokens), held=True)
-    fields = (() if isinstance(reply, Refusal) else reply for reply in replies)
-    looping = (marked_slots(names) for names in fields)
+    replies = yield Packet(tuple(("HGETALL", keys.meta(token)) for token in tokens), held=True)
+    looping = (set[str]() if isinstance(reply, Refusal) else marked_slots(_texts(reply)) for reply in replies)
     every = zip(tokens, looping, strict=True)
     return tuple(name for token, slots in every for name in (*whole_names(keys, token, slots), keys.lease(token)))
+
+
+def _texts(flat: Sequence[bytes]) -> dict[str, str]:
+    words = [word.decode("utf-8", "replace") for word in flat]
+    return dict(zip(words[::2], words[1::2], strict=True))
