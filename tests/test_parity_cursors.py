@@ -150,3 +150,19 @@ def test_a_transaction_of_a_run_that_was_deleted_meanwhile_applies_nothing() -> 
     with pytest.raises(ac.RunDeleted), ac.run("r", store=url) as run:
         run.transaction("t", body)
     assert ask(url, "GET", "k") is None
+
+
+def test_a_step_that_sets_a_cursor_ends_there_when_its_attempt_is_to_end() -> None:
+    url = fresh()
+
+    def endless() -> None:
+        cursor = ac.Cursor(int, start=0)
+        for number in range(1, 100):
+            if number == 3:
+                ac.cancel("r", store=url)
+            cursor.set(number)
+            worked.append(number)
+
+    with pytest.raises(ac.Interrupted), ac.run("r", store=url) as run:
+        run.step("endless", endless)
+    assert len(worked) < 5 and ac.get("r", store=url).state == "cancelled"

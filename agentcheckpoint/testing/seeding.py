@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -10,12 +11,35 @@ from agentcheckpoint import attempt
 from agentcheckpoint.attempt import Attempt
 from agentcheckpoint.core.ids import is_inside
 from agentcheckpoint.core.models import Intent
+from agentcheckpoint.cursors import AsyncCursor, Cursor
 from agentcheckpoint.errors import Interrupted
 from agentcheckpoint.store.commit import Change
 
 
+def _under_way(slot: str, value: Any) -> Callable[[], Any]:
+    """What is called instead of a step that is to have this cursor, and to be no further."""
+    ended = Interrupted(f"the run is seeded: step {slot!r} has its cursor")
+
+    def set_it() -> None:
+        Cursor(type(value), start=value).set(value)
+        raise ended
+
+    async def set_it_async() -> None:
+        await AsyncCursor(type(value), start=value).set(value)
+        raise ended
+
+    def called() -> Any:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return set_it()
+        return set_it_async()
+
+    return called
+
+
 @contextmanager
-def seed_run(after: Mapping[str, Any]) -> Generator[None]:
+def seed_run(after: Mapping[str, Any], *, at: tuple[str, Any] | None = None) -> Generator[None]:
     """The agent that is run inside gets these results, and ends before the first step that has none: seeded.
 
     Its steps are recorded as in any attempt: with the inputs that they are called with, and in their types. The next
@@ -23,6 +47,8 @@ def seed_run(after: Mapping[str, Any]) -> Generator[None]:
 
     Args:
         after: results by slots, such as ``{"plan": Plan(...), "fetch[u1]": "..."}``.
+        at: a step that is to be under way, and the value of its cursor, such as ``("process", 17)``. A loop of
+            ``run.cursor`` needs none: it is seeded by a body that raises.
 
     Raises:
         AssertionError: the agent did not call all of these steps, or ended by itself.
@@ -31,6 +57,8 @@ def seed_run(after: Mapping[str, Any]) -> Generator[None]:
     open_slots = dict(after)
 
     def put(_: Attempt, slot: str, function: Callable[[], Any]) -> Callable[[], Any]:
+        if at is not None and slot == at[0]:
+            return _under_way(*at)
         if slot in after:
             return lambda: open_slots.pop(slot, after[slot])
         _end(slot)
@@ -56,4 +84,5 @@ def seed_run(after: Mapping[str, Any]) -> Generator[None]:
     finally:
         attempt.before_call.remove(put)
         attempt.before_commit.remove(sent)
-    raise AssertionError("the code inside ended by itself: it called no step that is not seeded")
+    missed = "" if at is None else f", nor {at[0]!r}"
+    raise AssertionError(f"the code inside ended by itself: it called no step that is not seeded{missed}")
