@@ -90,6 +90,7 @@ class Place:
         stands = self.slot in positions
         change = Change(Logged(id=new_id(), at=now), fields=fields, unlogged=True, stands=stands, marks=marks)
         if marks is not None:
+            attempt.fence.marked.add(self.slot)
             attempt.fence.looping.add(self.slot)  # before it leaves: the next claim is to take them along
         yield from attempt.store_change(change, self.slot, value)
         attempt.cursors.stored(self.slot, position)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from contextvars import Token
@@ -49,7 +50,7 @@ class Manner(Generic[T]):
     progress: Callable[[], Progress] | None = None
 
 
-class Walk(Generic[T]):
+class Walk(ABC, Generic[T]):
     """What both kinds, and both colours, share.
 
     Args:
@@ -79,33 +80,33 @@ class Walk(Generic[T]):
 
     # -- what each kind has of its own ----------------------------------------------------------------------------
 
+    @abstractmethod
     def start(self) -> None:
         """Takes up the stored position."""
-        raise NotImplementedError
 
+    @abstractmethod
     def take(self, page: list[T]) -> bool:
         """Looks at the next items; whether the store must be asked before those to be worked on are ``ready``."""
-        raise NotImplementedError
 
     def ask(self) -> Course[None]:
-        """Asks the store for the items that were taken."""
-        raise NotImplementedError
+        """Asks the store for the items that were taken, where ``take`` says so."""
+        yield from ()
 
+    @abstractmethod
     def entered(self) -> None:
         """The body of the first that was ready begins."""
-        raise NotImplementedError
 
+    @abstractmethod
     def left(self) -> None:
         """That body has ended."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self) -> Protocol[Any]:
         """Stores how far it is."""
-        raise NotImplementedError
 
+    @abstractmethod
     def check_end(self) -> None:
         """Raises if what was done cannot have been these items."""
-        raise NotImplementedError
 
     # -- the course -----------------------------------------------------------------------------------------------
 
