@@ -15,11 +15,11 @@ from agentcheckpoint.core.codec import UNANNOTATED
 from agentcheckpoint.core.models import StepKind
 from agentcheckpoint.face import recorded_now, recorded_random, recorded_uuid
 from agentcheckpoint.flow import run_flow_async
+from agentcheckpoint.looping import AsyncLoops
 from agentcheckpoint.options import OFF, Step, as_step, refuse_approval
 from agentcheckpoint.pausing import AsyncWaits
 from agentcheckpoint.steps import plan_step, step_flow
 from agentcheckpoint.transacting import AsyncTransactions
-from agentcheckpoint.walking import AsyncLoops
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from agentcheckpoint import explain
 from agentcheckpoint.core import ids, ledger
 from agentcheckpoint.core.codec import Chain, Where
-from agentcheckpoint.core.cursors import Cursors
+from agentcheckpoint.core.cursors import FIELD, Cursors
 from agentcheckpoint.core.journal import Call, Journal, Scope
 from agentcheckpoint.core.models import Done, Intent, LedgerEntry, Located
 from agentcheckpoint.core.outdated import answer
@@ -223,7 +223,8 @@ class Attempt:
         # A step that outlives its run is recorded all the same; the lease has been given back.
         drop = tuple(name for name in self.cursors.ended_by(change.entry) if name not in fields)
         release = change.release or not self.open
-        change = replace(change, totals=grown, fields=fields, release=release, drop=drop)
+        unmark = tuple(sorted(self.fence.looping.intersection(name.removeprefix(FIELD) for name in drop)))
+        change = replace(change, totals=grown, fields=fields, release=release, drop=drop, unmark=unmark)
         for observe in before_commit:
             observe(self, change)
         try:
@@ -244,6 +245,7 @@ class Attempt:
             self.money.update((entry.id, entry) for entry in entries)
             self.state = fields.get("state", self.state)
             self.cursors.dropped(drop)
+            self.fence.looping.difference_update(unmark)
             yield from self.reservations.settle(entries)
         for warning in said:
             explain.warn(str(warning), type(warning))

@@ -31,6 +31,11 @@ class _Value(Generic[T]):
                 f"{self.__class__.__name__}(...): a cursor belongs to a step: make it in the body of a function that "
                 "is called by run.step."
             )
+        if here.scope.sealed:
+            raise RunMisuse(
+                f"run {here.attempt.run_id!r}, step {here.scope.slot!r}: a cursor inside a transaction would be stored "
+                "apart from it. Loop outside: for item in run.cursor(...): run.transaction(...)."
+            )
         self._place = take_cursor(here.attempt, here.scope, "value", stored)
         with placed(here.attempt.run_id, here.scope.slot):
             self._value = cast(T, self._place.stored(stored.encode(start)[1]))
@@ -60,7 +65,7 @@ class Cursor(_Value[T]):
         start: its value before it was ever set.
 
     Raises:
-        RunMisuse: the running code is in no step, or its step has a cursor already.
+        RunMisuse: the running code is in no step, or in a transaction, or its step has a cursor already.
         StepMismatch: the stored one was set by a call with other inputs; the run's ``on_mismatch`` decides.
         CheckpointCorrupt: the stored one does not fit the type.
     """

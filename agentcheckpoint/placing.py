@@ -13,6 +13,7 @@ from agentcheckpoint.core.models import Logged
 from agentcheckpoint.errors import CheckpointCorrupt, ResultNotStorable, RunMisuse, StepMismatch
 from agentcheckpoint.store.commit import Change
 from agentcheckpoint.store.effects import Protocol
+from agentcheckpoint.store.marks import Marks
 
 
 class Place:
@@ -69,8 +70,8 @@ class Place:
         if done is not None and done.inputs.digest == self.scope.digest:
             raise self.misuse("its step is done")
 
-    def write(self, value: object) -> Protocol[Any]:
-        """Stores a value, in one round trip; returns it as it will be read. Raises what ``commit`` raises."""
+    def write(self, value: object, marks: Marks | None = None) -> Protocol[Any]:
+        """Stores a value, and marks, in one round trip; returns it as it will be read. Raises what ``commit`` does."""
         try:
             data, value = self._type.encode(value)
             if len(data) > MAX_CURSOR:
@@ -86,7 +87,11 @@ class Place:
         attempt, now, positions = self.attempt, self.attempt.now_ms(), self.attempt.cursors.positions
         position = Position(begun=attempt.birth, digest=self.scope.digest, kind=self._kind, at=now, value=data.decode())
         fields = {cursor_field(self.slot): position.model_dump_json(exclude_none=True)}
-        change = Change(Logged(id=new_id(), at=now), fields=fields, unlogged=True, stands=self.slot in positions)
+        stands = self.slot in positions
+        change = Change(Logged(id=new_id(), at=now), fields=fields, unlogged=True, stands=stands, marks=marks)
+        if marks is not None:
+            attempt.fence.marked.add(self.slot)
+            attempt.fence.looping.add(self.slot)  # before it leaves: the next claim is to take them along
         yield from attempt.store_change(change, self.slot, value)
         attempt.cursors.stored(self.slot, position)
         return value

@@ -23,6 +23,7 @@ from agentcheckpoint.core.models import StepKind
 from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.face import recorded_now, recorded_random, recorded_uuid
 from agentcheckpoint.flow import ASYNC_IN_BLOCKING, run_flow, run_flow_async
+from agentcheckpoint.looping import BlockingLoops
 from agentcheckpoint.opening import close_attempt, open_attempt, refuse_reuse
 from agentcheckpoint.options import (
     LEASE,
@@ -40,7 +41,6 @@ from agentcheckpoint.pausing import BlockingWaits
 from agentcheckpoint.steps import plan_step, step_flow
 from agentcheckpoint.store.connect import Connectable, connect, switched_off
 from agentcheckpoint.transacting import BlockingTransactions
-from agentcheckpoint.walking import BlockingLoops
 
 if TYPE_CHECKING:
     from agentcheckpoint.aio import AsyncRun

@@ -18,7 +18,8 @@ from agentcheckpoint.core.retention import RunSize
 from agentcheckpoint.current import released_here
 from agentcheckpoint.errors import RunNotFound
 from agentcheckpoint.explain import busy_error
-from agentcheckpoint.show.layout import plain
+from agentcheckpoint.show.cursor_rows import CursorRow, cursor_rows
+from agentcheckpoint.show.layout import cut, plain
 from agentcheckpoint.show.text import StepRow, step_rows, table
 from agentcheckpoint.store.connect import Connectable, connect
 from agentcheckpoint.store.index import unlist_runs
@@ -29,6 +30,8 @@ from agentcheckpoint.store.upkeep import delete_run, forget_ledger
 
 WIDTH = 100
 """Columns that a run's table may take."""
+SHOWN = 10
+"""Steps under way that its text names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class RunView:
         attempt: the number of the last attempt.
         cost: what was spent by all attempts, and what the attempts that ended saved by replaying.
         steps: one row per step, in the order in which they first ran.
+        cursors: the steps that are under way, each with how far it has come; the one that was set last first.
         attempts: one row per attempt of the run: who made it, how it ended, what it gained and what it cost.
         entries: the whole log, in its order.
         ledger: each attempt to buy an answer, once, with what became of it.
@@ -65,12 +69,16 @@ class RunView:
     ledger: tuple[LedgerEntry, ...]
     size: RunSize
     origin: Origin | None = None
+    cursors: tuple[CursorRow, ...] = ()
 
     def __str__(self) -> str:
         head = f"run {plain(self.id)} · {plain(self.state)} · attempt {self.attempt} · {self.cost}"
         if self.origin is not None:
             head += f"\nforked from {plain(self.origin.run)} after {plain(self.origin.after)}"
-        return f"{head}\n{table(self.steps, WIDTH)}"
+        under_way = [f"\n{cut(str(row), WIDTH)}" for row in self.cursors[:SHOWN]]
+        if len(self.cursors) > SHOWN:
+            under_way.append(f"\nin progress: {len(self.cursors) - SHOWN:,} more")
+        return f"{head}\n{table(self.steps, WIDTH)}{''.join(under_way)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,4 +189,5 @@ def _view(address: Address, loaded: Loaded) -> RunView:
         ledger=tuple(folded.values()),
         size=loaded.size,
         origin=birth.origin if isinstance(birth := loaded.entries[0], Birth) else None,
+        cursors=tuple(cursor_rows(loaded.meta, begun.id if begun is not None else "")),
     )

@@ -26,13 +26,12 @@ class Row:
     verdict: str
     here: str
     tests: tuple[str, ...]
-    under_construction: bool
 
 
 def read(text: str) -> list[Row]:
     """The rows of the page's tables, in its order."""
     return [
-        Row(rule, verdict.strip(), here.strip(), tuple(_TEST.findall(pinned)), "TODO(" in pinned)
+        Row(rule, verdict.strip(), here.strip(), tuple(_TEST.findall(pinned)))
         for rule, verdict, here, pinned in _ROW.findall(text)
     ]
 

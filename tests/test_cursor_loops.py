@@ -10,7 +10,7 @@ import pytest
 from memory_runs import fresh, packets
 
 import agentcheckpoint as ac
-from agentcheckpoint.walking import Walk
+from agentcheckpoint.walking import Ordered
 
 worked: list[str] = []
 paid: list[str] = []
@@ -51,15 +51,14 @@ def test_an_item_whose_body_raised_is_not_done_and_what_it_paid_is_replayed(keye
 
 def test_an_item_that_were_done_before_its_body_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """The negative control of the test above."""
-    admit = Walk.admit
+    enter = Ordered.enter
 
-    def early(walk: Walk[str], item: str) -> bool:
-        admitted = admit(walk, item)
-        if admitted and walk.attempt.store is not None and walk._place is not None:
-            walk.attempt.store.run(walk._place.write(walk._item))
-        return admitted
+    def early(walk: Ordered[str]) -> str:
+        if walk.attempt.store is not None:
+            walk.attempt.store.run(walk.place.write(walk._item))
+        return enter(walk)
 
-    monkeypatch.setattr(Walk, "admit", early)
+    monkeypatch.setattr(Ordered, "enter", early)
     url = fresh()
     with pytest.raises(KeyboardInterrupt):
         once(url, ["a", "b", "c"], "b")

@@ -32,8 +32,9 @@ FLOORS = (
     ("attempt", "current", "explain", "flow", "options", "ownthread", "reserving", "results", "retries"),
     (
         *("again", "aio", "approving", "asked", "begun", "charging", "cursors", "doubting", "face", "identity"),
-        *("limits", "migrating", "once", "opening", "pausing", "paying", "placing", "renewal", "retrying", "runs"),
-        *("sql", "steps", "stopping", "taking", "transacting", "transaction", "trying", "waits", "walking", "watched"),
+        *("limits", "looping", "marking", "migrating", "once", "opening", "pausing", "paying", "placing", "progress"),
+        *("renewal", "retrying", "runs", "sql", "steps", "stopping", "taking", "transacting", "transaction", "trying"),
+        *("waits", "walking", "watched"),
     ),
 )
 """Each may import what lies on its own floor and below; what is not named lies on top."""

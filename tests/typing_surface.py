@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import functools
 import math
+import sqlite3
 import sys
 import uuid
 from collections.abc import Callable
@@ -408,6 +409,60 @@ def jobs() -> None:
     assert_type(ac.Worker([asked], concurrency=2).run(), int)
     ac.Worker([asked], on_attempt=lambda run_id, agent, worked, seconds: print(worked.state, seconds + 1))
     ac.work_on("asked", "r")  # type: ignore[arg-type]
+
+
+# -- cursors, transactions, forks -------------------------------------------------------------------------------------
+
+
+def move(tx: ac.Transaction, amount: int) -> Plan:
+    tx.queue("INCRBY", "account", amount)
+    return make_plan(str(tx.read("GET", "account")))
+
+
+async def move_async(tx: ac.AsyncTransaction, amount: int) -> Plan:
+    await tx.read("GET", "account")
+    return make_plan(str(amount))
+
+
+def book(connection: sqlite3.Connection, amount: int) -> int:
+    return connection.execute("SELECT ?", (amount,)).fetchone()[0] or amount
+
+
+def use_cursors(run: ac.Run, connection: sqlite3.Connection) -> None:
+    cursor = ac.Cursor(int, start=0)
+    assert_type(cursor, ac.Cursor[int])
+    assert_type(cursor.value, int)
+    cursor.set(1)
+    cursor.set("x")  # type: ignore[arg-type]
+
+    for url in run.cursor("index", ["a"], key=len, ordered=False, every=2, or_seconds=1, progress=True):
+        assert_type(url, str)
+    for number in run.cursor(ac.Step("index"), (n for n in range(3))):
+        assert_type(number, int)
+    run.cursor("index", 3)  # type: ignore[arg-type]
+
+    assert_type(run.transaction("move", move, 1), Plan)
+    assert_type(run.sql_step("book", connection, book, 1), int)
+    assert_type(run.sql_finish("book", connection, book, 1), int)
+    run.transaction("move", move, "1")  # type: ignore[arg-type]
+    run.sql_step("book", connection, book, "1")  # type: ignore[arg-type]
+
+
+async def use_cursors_async(run: ac.AsyncRun) -> None:
+    cursor = ac.AsyncCursor(Plan, start=Plan([]))
+    assert_type(cursor.value, Plan)
+    await cursor.set(Plan(["a"]))
+    cursor.set(Plan(["a"]))  # type: ignore[unused-coroutine]
+    async for url in run.cursor("index", ["a"], key=len, ordered=False):
+        assert_type(url, str)
+    assert_type(await run.transaction("move", move_async, 1), Plan)
+    await run.transaction("move", move_async, "1")  # type: ignore[arg-type]
+
+
+def use_forks() -> None:
+    forked = ac.fork("old", after="plan", as_="new")
+    assert_type(forked, ac.Preview)
+    assert_type(ac.get("new").cursors[0].value, str)
 
 
 def renewed(old: int) -> Plan:

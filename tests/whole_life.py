@@ -46,6 +46,8 @@ def live(admin: redis.Redis, url: str) -> None:
     for _ in range(2):
         with ac.run(plain, store=store) as run:
             run.llm(step, buy)
+            for _ in run.cursor("loop", ["item"], key=str, ordered=False):
+                pass
             run.finish("all")
 
     async def on_a_loop() -> None:

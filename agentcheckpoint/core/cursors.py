@@ -19,7 +19,7 @@ FIELD = "cursor:"
 MAX_CURSOR = 65_536
 """Bytes that a cursor's value may take: all of them are loaded with the run."""
 
-CursorKind: TypeAlias = Literal["value", "ordered"]
+CursorKind: TypeAlias = Literal["value", "ordered", "unordered"]
 
 
 class Position(Record):
@@ -45,6 +45,15 @@ class Passed(Record):
     """Its key, if it has one of its own."""
     seen: str | None = None
     """The digest of the item, where it has no key, and is a short text or a number."""
+
+
+class Marked(Record):
+    """How far an unordered loop has come; which items are done is stored beside it."""
+
+    done: Natural
+    """How many items have passed."""
+    least: Natural
+    """How many marks were surely there before the last of them."""
 
 
 def cursor_field(slot: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from agentcheckpoint.core.models import Done, Logged
 from agentcheckpoint.store.effects import Command, Line, Refusal, Reply, executed
+from agentcheckpoint.store.marks import Marks
 
 
 class Outdated(Exception):
@@ -52,10 +53,14 @@ class Change:
     """Give the lease back instead of renewing it."""
     drop: tuple[str, ...] = ()
     """The fields that are to go."""
+    unmark: tuple[str, ...] = ()
+    """The slots of unordered loops whose marks are to go."""
     unlogged: bool = False
     """The entry names it in this process only: what is stored are its fields, as the latest of their kind."""
     stands: bool = False
     """An unlogged one's field is known to stand there already, with what was stored before."""
+    marks: Marks | None = None
+    """Items of an unordered loop that an unlogged one marks."""
     beside: Beside | None = None
     """A user's transaction, of which this is a part."""
 

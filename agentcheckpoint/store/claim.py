@@ -7,7 +7,7 @@ every older token writes into names that nothing points to.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agentcheckpoint.core.lifecycle import OnExisting
 from agentcheckpoint.core.models import Birth, Opened
@@ -19,14 +19,13 @@ from agentcheckpoint.store.keys import epoch_of
 from agentcheckpoint.store.leases import Busy, busy
 from agentcheckpoint.store.loading import (
     LOAD_REPLIES,
-    META,
     Loaded,
     corrupt,
     load_commands,
     lost_head,
+    parse_fields,
     parse_head,
     parse_load,
-    parse_meta,
 )
 from agentcheckpoint.store.making import (
     attempt_commands,
@@ -36,6 +35,7 @@ from agentcheckpoint.store.making import (
     no_such_run,
     restart_commands,
 )
+from agentcheckpoint.store.marks import marked_slots, whole_names
 from agentcheckpoint.store.patience import Patience
 from agentcheckpoint.store.refusals import NotNow, nothing_applied, raise_refusal, telling
 
@@ -109,6 +109,8 @@ class _Look:
     ttl: int = 0
     """Milliseconds, as ``PTTL`` says it."""
     cancel: bytes | None = None
+    looping: set[str] = field(default_factory=set[str])
+    """The slots that have marks: a commit that sets one sets the lease, which is watched."""
 
 
 def open_run(
@@ -213,15 +215,15 @@ def _look(fence: Fence, opening: Opening | None, patience: int) -> Protocol[_Loo
     if look.head is None or opening is None:
         return look
     lease = keys.lease(look.head)
-    meta = ("HMGET", keys.meta(look.head), *META)
     held: tuple[Command, ...] = (("WATCH", lease, keys.cancel), ("GET", lease), ("PTTL", lease))
-    second = (*held, ("GET", keys.cancel), meta, ("GET", keys.head))
+    second = (*held, ("GET", keys.cancel), ("HGETALL", keys.meta(look.head)), ("GET", keys.head))
     replies = yield Packet(second, held=True, patience=patience)
     _raise_if_refused(fence, second, replies)
-    _, look.lease, look.ttl, look.cancel, values, still = replies
+    _, look.lease, look.ttl, look.cancel, flat, still = replies
     if still != head:  # taken meanwhile: what it was called is renamed, and not gone
         raise NotNow("it kept changing hands")
-    fields = parse_meta(fence.run_id, keys.meta(look.head), values)
+    fields = parse_fields(fence.run_id, keys.meta(look.head), flat)
+    look.looping = marked_slots(fields)
     look.state, look.attempt = fields["state"], int(fields["attempt"])
     return look
 
@@ -263,8 +265,9 @@ def _claim_commands(fence: Fence, token: str, look: _Look, opening: Opening | No
     keys = fence.keys
     commands: list[Command] = [("MULTI",), ("SET", keys.head, token), ("RPUSH", keys.tokens, token)]
     if look.head is not None:
-        for old, new in zip(keys.data(look.head), keys.data(token), strict=True):
-            commands += [("RENAME", old, new), ("PERSIST", new)]  # RENAME carries a TTL along
+        names = (whole_names(keys, name, look.looping | fence.looping) for name in (look.head, token))
+        for one, other in zip(*names, strict=True):
+            commands += [("RENAME", one, other), ("PERSIST", other)]  # RENAME carries a TTL along
         commands.append(("DEL", keys.lease(look.head)))
     elif opening is not None:
         commands += birth_commands(keys, token, opening.birth, opening.input)
@@ -288,6 +291,7 @@ def _finish(fence: Fence, token: str, look: _Look, replies: Sequence[Reply]) -> 
         older = fence.issued.index(look.head or "") < fence.issued.index(fence.token)
         fence.went_back = fence.went_back or older
     fence.loaded(token, len(loaded.entries), loaded.results, loaded.ids)
+    fence.looping |= marked_slots(loaded.meta)
     return Taken(loaded, look.cancel is not None)
 
 

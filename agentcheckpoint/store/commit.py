@@ -122,7 +122,7 @@ def _commit(job: _Job) -> Protocol[Committed | Superseded]:
             continue
         if verdict == "committed":
             fence.hear(outcome[-2])
-            if job.change.unlogged and check_unlogged(fence, sent, outcome, stands=job.change.stands):
+            if job.change.unlogged and check_unlogged(fence, sent, outcome, job.change):
                 return Committed()
             if fence.acknowledge(sent, entry_id, outcome[0], outcome[2] if job.change.result is not None else None):
                 return Committed()

@@ -79,6 +79,10 @@ class Fence:
         """The server had forgotten a newer token of this worker: it was rolled back."""
         self.doubtful = False
         """A packet's fate was unknown at some time: names of an old token may hold orphans."""
+        self.looping: set[str] = set()
+        """The slots that may have marks under this worker's token: its next claim takes them along."""
+        self.marked: set[str] = set()
+        """The slots that this worker has marked items of: its late packets may have left some under old tokens."""
         self._log = Count()
         self._results = Count()
         self._settling: Future[None] | None = None

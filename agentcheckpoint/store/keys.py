@@ -14,6 +14,7 @@ worker whose token is no longer current writes into names that nothing points to
     ac:{tag}:<token>:results hash     entry id -> result bytes; field "@" is the birth mark
     ac:{tag}:<token>:meta    hash     state and totals; field "@" is the birth mark
     ac:{tag}:<token>:lease   string   who works on the run; expires
+    ac:{tag}:<token>:marks:* hash     digest of an item's key -> the pass that did it; for each unordered loop
 
 A shared budget has a hash tag of its own, and one key for each window.
 
@@ -28,6 +29,7 @@ Lists of runs lie in a slot of their own: hints for whoever looks, and no part o
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 
@@ -118,6 +120,9 @@ class RunKeys:
     def lease(self, token: str) -> str:
         return f"ac:{{{self.tag}}}:{token}:lease"
 
+    def marks(self, token: str, slot: str) -> str:
+        return f"ac:{{{self.tag}}}:{token}:marks:{hashlib.sha256(slot.encode()).hexdigest()[:16]}"
+
     def data(self, token: str) -> tuple[str, ...]:
-        """The keys that a claim renames: all that hold the run's data."""
+        """The keys that a claim renames: all that hold the run's data, but the marks of unordered loops."""
         return self.log(token), self.results(token), self.meta(token)

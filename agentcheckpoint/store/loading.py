@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
@@ -13,19 +13,13 @@ from pydantic_core import from_json
 from agentcheckpoint.core import ids
 from agentcheckpoint.core.cursors import trouble_in
 from agentcheckpoint.core.lifecycle import about
+from agentcheckpoint.core.log_rules import contradiction
 from agentcheckpoint.core.models import (
     SCHEMA,
     Birth,
-    Done,
-    Failed,
-    Intent,
     LedgerEntry,
     LogEntry,
-    Rejected,
-    Rewound,
     RunState,
-    Waiting,
-    Withdrawn,
     payload_of,
 )
 from agentcheckpoint.core.retention import RunSize, size_of
@@ -98,7 +92,9 @@ def parse_load(keys: RunKeys, namespace: str, run_id: str, token: str, replies: 
     fields = _strings(run_id, keys.meta(token), meta)
     check_meta(run_id, keys.meta(token), fields)
     _check_birth(run_id, namespace, keys, token, entries, fields, mark)
-    _check_log(run_id, keys.log(token), entries)
+    if (found := contradiction(entries)) is not None:
+        index, why = found
+        raise corrupt(run_id, keys.log(token) if index is None else f"{keys.log(token)}[{index}]", why)
     _check_about(run_id, keys.meta(token), entries, fields)
     stored = sum(1 for entry in entries if payload_of(entry) is not None)
     if results < stored + 1:
@@ -116,7 +112,12 @@ def parse_meta(run_id: str, key: str, values: Sequence[bytes | None]) -> dict[st
     pairs = (
         part for name, value in zip(META, values, strict=True) if value is not None for part in (name.encode(), value)
     )
-    fields = _strings(run_id, key, tuple(pairs))
+    return parse_fields(run_id, key, tuple(pairs))
+
+
+def parse_fields(run_id: str, key: str, flat: Sequence[object]) -> dict[str, str]:
+    """The fields of ``meta``, checked."""
+    fields = _strings(run_id, key, flat)
     check_meta(run_id, key, fields)
     return fields
 
@@ -254,32 +255,6 @@ def _check_about(run_id: str, key: str, entries: Sequence[LogEntry], fields: Map
     for name, field in (("id", "begun"), ("agent", "agent"), ("conversation", "conversation")):
         if fields.get(field) != (getattr(begun, name, None) or ""):
             raise corrupt(run_id, key, f"its {field} is not the one that the log names")
-
-
-def _check_log(run_id: str, key: str, entries: Sequence[LogEntry]) -> None:
-    """Raises if entries contradict each other."""
-    slots: dict[str, str] = {}
-    """Where each checkpoint stands, by its id."""
-    for index, entry in enumerate(entries):
-        if not all(map(ids.is_slot, _slots(entry))):
-            raise corrupt(run_id, f"{key}[{index}]", "its slot is none that a step can have")
-        if index and isinstance(entry, Birth):
-            raise corrupt(run_id, f"{key}[{index}]", "it is a second birth mark")
-        if isinstance(entry, Rejected) and slots.get(entry.target) != entry.slot:
-            raise corrupt(run_id, f"{key}[{index}]", "it rejects what is not recorded")
-        if isinstance(entry, Rewound) and slots.get(entry.target) != entry.slot:
-            raise corrupt(run_id, f"{key}[{index}]", "it goes back to what is not recorded")
-        if isinstance(entry, Done):
-            slots[entry.id] = entry.slot
-    if len({entry.id for entry in entries}) != len(entries):
-        raise corrupt(run_id, key, "an entry stands there twice")
-
-
-def _slots(entry: LogEntry) -> Iterator[str]:
-    if isinstance(entry, Intent | Withdrawn | Done | Failed | Rejected | Rewound | Waiting):
-        yield entry.slot
-    yield from (bought.slot for bought in getattr(entry, "elsewhere", None) or ())
-    yield from (bought.slot for bought in getattr(entry, "entries", ()))
 
 
 def _strings(run_id: str, key: str, flat: Sequence[object]) -> dict[str, str]:

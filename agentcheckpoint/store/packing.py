@@ -8,6 +8,7 @@ from agentcheckpoint.errors import CheckpointsLost
 from agentcheckpoint.store.changes import Change
 from agentcheckpoint.store.effects import Command, Reply
 from agentcheckpoint.store.fence import Fence, Sent
+from agentcheckpoint.store.marks import check_marks, mark_commands
 
 
 def commit_commands(fence: Fence, token: str, change: Change, line: str) -> tuple[Command, ...]:
@@ -21,8 +22,12 @@ def commit_commands(fence: Fence, token: str, change: Change, line: str) -> tupl
         commands.append(("HINCRBY", keys.meta(token), name, delta))
     if change.fields:
         commands.append(("HSET", keys.meta(token), *(part for pair in change.fields.items() for part in pair)))
+    if change.marks is not None:
+        commands += mark_commands(keys, token, change.marks)
     if change.drop:
         commands.append(("HDEL", keys.meta(token), *change.drop))
+    if change.unmark:
+        commands.append(("UNLINK", *(keys.marks(token, slot) for slot in change.unmark)))
     if change.release:
         commands.append(("DEL", keys.lease(token)))
     else:
@@ -32,15 +37,18 @@ def commit_commands(fence: Fence, token: str, change: Change, line: str) -> tupl
     return (*commands, ("GET", keys.cancel), ("GET", keys.head), ("EXEC",))
 
 
-def check_unlogged(fence: Fence, sent: Sent, outcome: Sequence[Reply], *, stands: bool) -> bool:
+def check_unlogged(fence: Fence, sent: Sent, outcome: Sequence[Reply], change: Change) -> bool:
     """Whether the replies of a commit without a log entry that was applied agree with what is known.
 
     Raises:
         CheckpointsLost: the log is shorter than this worker knows it to be, or the field that stood there was gone.
     """
     fence.withdraw(sent)
-    log, added = outcome[0], outcome[1]
+    log, added, stands = outcome[0], outcome[1], change.stands
     if log >= sent.log_least - 1 and not (stands and added):
+        if change.marks is not None:
+            first = 2 if change.marks.known else 3
+            check_marks(fence, change.marks, *outcome[first : first + 2])
         return True
     raise CheckpointsLost(
         f"run {fence.run_id!r}: after this commit its log should hold {sent.log_least - 1} entries or more and it "

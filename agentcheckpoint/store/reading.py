@@ -89,28 +89,37 @@ def read_results(
         CheckpointsLost: one of them is not there.
         CheckpointCorrupt, StoreRefused, StoreUnavailable.
     """
-    wanted = tuple(ids)
+    wanted, keys = tuple(ids), address.keys
+
+    def questions(token: str) -> tuple[Command, ...]:
+        return ("HMGET", keys.results(token), *wanted), ("GET", keys.head)
+
+    here, (values, _) = yield from read_following(address, token, questions, patience)
+    if isinstance(values, Refusal):
+        raise corrupt(address.run_id, keys.results(here), f"the server answered {values}")
+    for entry_id, data in zip(wanted, values, strict=True):
+        if not isinstance(data, bytes):
+            raise CheckpointsLost(
+                f"run {address.run_id!r}: the result {entry_id!r} is recorded and no longer stored. It was evicted or "
+                "deleted by somebody else; it is not bought again on its own.",
+                run_id=address.run_id,
+            )
+    return dict(zip(wanted, values, strict=True))
+
+
+def read_following(
+    address: Address, token: str, questions: Callable[[str], tuple[Command, ...]], patience: Patience | None = None
+) -> Protocol[tuple[str, Sequence[Reply]]]:
+    """The same as ``read_under_head``, in one round trip if ``token`` is the current one still."""
     here = token
 
-    def read(times: int) -> Protocol[dict[str, bytes]]:
+    def read(times: int) -> Protocol[tuple[str, Sequence[Reply]]]:
         nonlocal here
-        name = address.keys.results(here)
-        commands: tuple[Command, ...] = (("HMGET", name, *wanted), ("GET", address.keys.head))
         try:
-            values, _ = yield from _under(address, here, commands, times)
+            return here, (yield from _under(address, here, questions(here), times))
         except _Moved:
             here = yield from _head(address, times)
             raise
-        if isinstance(values, Refusal):
-            raise corrupt(address.run_id, name, f"the server answered {values}")
-        for entry_id, data in zip(wanted, values, strict=True):
-            if not isinstance(data, bytes):
-                raise CheckpointsLost(
-                    f"run {address.run_id!r}: the result {entry_id!r} is recorded and no longer stored. It was evicted "
-                    "or deleted by somebody else; it is not bought again on its own.",
-                    run_id=address.run_id,
-                )
-        return dict(zip(wanted, values, strict=True))
 
     return (yield from _trying(address, read, patience))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Literal, TypeAlias
 
@@ -16,6 +16,7 @@ from agentcheckpoint.store.kept import kept_commands
 from agentcheckpoint.store.keys import RunKeys, is_token
 from agentcheckpoint.store.leases import Busy, busy
 from agentcheckpoint.store.loading import Loaded, lost_head, parse_head, refuse_newer
+from agentcheckpoint.store.marks import marked_slots, whole_names
 from agentcheckpoint.store.persisting import answered, exchange, persist
 from agentcheckpoint.store.reading import Address, snapshot_under
 from agentcheckpoint.store.refusals import raise_refusal
@@ -77,7 +78,8 @@ def sweep(fence: Fence) -> Protocol[int]:
         current = head.decode("ascii", "replace") if isinstance(head, bytes) else ""
         if not is_token(current) and (head is not None or tomb != 1):
             return 0
-        names = _names(keys, [token for token in mine if token != current])
+        old = (token for token in mine if token != current)
+        names = tuple(name for token in old for name in _names(keys, token, fence.marked))
         if not names:
             return 0
         replies = yield Packet((("MULTI",), ("DEL", *names), ("EXEC",)), held=True)
@@ -142,7 +144,7 @@ def _delete(
             kept = decide((yield from snapshot_under(address, head, times)))
     elif decide is not None:
         raise lost_head(address.run_id, keys.head)
-    gone = (*keys.beside, keys.kept, *_names(keys, left))
+    gone = (*keys.beside, keys.kept, *(yield from _all_names(keys, sorted(left))))
     commands: tuple[Command, ...] = (("MULTI",), ("SET", keys.tomb, stamp), ("DEL", *gone))
     commands = (*commands, *kept_commands(keys, kept), ("EXEC",))
     replies = yield Packet(commands, held=True, patience=times)
@@ -182,6 +184,18 @@ def forget_ledger(address: Address) -> Protocol[bool]:
     return (yield from persist(address.run_id, once, "its ledger could not be deleted"))
 
 
-def _names(keys: RunKeys, tokens: Iterable[str]) -> tuple[str, ...]:
-    """The keys that tokens may have left."""
-    return tuple(name for token in tokens for name in (*keys.data(token), keys.lease(token)))
+def _names(keys: RunKeys, token: str, marked: Iterable[str]) -> tuple[str, ...]:
+    """The keys that a token may have left."""
+    return (*whole_names(keys, token, marked), keys.lease(token))
+
+
+def _all_names(keys: RunKeys, tokens: Sequence[str]) -> Protocol[tuple[str, ...]]:
+    """The keys that tokens may have left. Who marks an item of a loop sets the loop's cursor with it."""
+    replies = yield Packet(tuple(("HGETALL", keys.meta(token)) for token in tokens), held=True)
+    marked = (set[str]() if isinstance(reply, Refusal) else marked_slots(_texts(reply)) for reply in replies)
+    return tuple(name for token, slots in zip(tokens, marked, strict=True) for name in _names(keys, token, slots))
+
+
+def _texts(flat: Sequence[bytes]) -> dict[str, str]:
+    words = [word.decode("utf-8", "replace") for word in flat]
+    return dict(zip(words[::2], words[1::2], strict=True))

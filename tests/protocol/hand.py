@@ -15,7 +15,7 @@ from agentcheckpoint.store.loading import LOAD_REPLIES
 
 LOOK = ["LLEN", "WATCH", "GET", "EXISTS"]
 """How a claim looks at what is there."""
-META_OF_R = [b"birth", b"1", b"running", b"1", b""]
+META_OF_R = [b"@", b"birth", b"schema", b"1", b"state", b"running", b"attempt", b"1", b"due", b""]
 """What a claim finds beside the log of such a run: birth mark, schema, state, attempt, due."""
 ALIVE = b'{"host":"h","boot":"elsewhere","pidns":"n","pid":1,"start":1,"note":"x"}'
 
@@ -100,7 +100,7 @@ def swept(hand: Hand, head: bytes | None = b"2.heir") -> Hand:
 
 def meta_of(state: bytes, attempt: bytes = b"1") -> list[bytes]:
     """The same of a run in another state."""
-    return [b"birth", b"1", state, attempt, b""]
+    return [b"@", b"birth", b"schema", b"1", b"state", state, b"attempt", attempt, b"due", b""]
 
 
 def gave_back(hand: Hand) -> Hand:

@@ -23,6 +23,7 @@ from agentcheckpoint.errors import (
 from agentcheckpoint.store.claim import Busy, Foreign, Gone, Taken, open_run, settle
 from agentcheckpoint.store.effects import Lost, NotSent, Refusal
 from agentcheckpoint.store.holder import this_process
+from agentcheckpoint.store.keys import RunKeys
 from agentcheckpoint.store.patience import PAUSES
 from agentcheckpoint.store.reading import read_results, snapshot
 from agentcheckpoint.store.upkeep import book_waste, delete_run, renew, sweep
@@ -239,12 +240,15 @@ def test_a_deletion_lists_the_tokens_before_it_reads_the_head_under_watch_and_le
     hand.reply([b"1.a", b"2.b"], b"OK", b"3.c", None).reply(
         b"OK", None, -2, b"1"
     )  # a claim came after the list was read
+    loop = '{"begun":"birth","digest":"d","kind":"unordered","at":1,"value":"{}"}'
+    hand.reply([b"@", b"birth"], [b"cursor:loop", loop.encode()], [])
     assert ("SET", "ac:{tag}:tomb", b"7") in hand.commands
     (deleted,) = [command for command in hand.commands if command[0] == "DEL"]
     kept = {
         f"ac:{{tag}}:{token}:{key}" for token in ("1.a", "2.b", "3.c") for key in ("log", "results", "meta", "lease")
     }
     beside = {f"ac:{{tag}}:{key}" for key in ("head", "tokens", "waste", "cancel", "answers", "kept")}
+    kept.add(RunKeys("tag").marks("2.b", "loop"))
     assert beside | kept == set(deleted[1:])
     assert hand.executed(b"OK", 9).outcome is None
 

@@ -147,12 +147,12 @@ def test_a_deletion_whose_reply_was_lost_knows_its_own_tombstone() -> None:
 def test_a_deletion_whose_watch_broke_looks_again_under_watch_of_head_and_lease() -> None:
     hand = deleting().reply([b"1.a"], b"OK", b"1.a", None)
     assert hand.words == ["WATCH", "GET", "PTTL", "HGET"] and hand.effect.held
-    hand.reply(b"OK", None, -2, b"1").reply(b"OK", b"QUEUED", b"QUEUED", None)
+    hand.reply(b"OK", None, -2, b"1").reply([]).reply(b"OK", b"QUEUED", b"QUEUED", None)
     assert hand.words == ["LRANGE", "WATCH", "GET", "GET"]
 
 
 def test_a_run_that_lost_its_head_can_be_deleted() -> None:
-    hand = deleting().reply([b"1.a"], b"OK", None, None)
+    hand = deleting().reply([b"1.a"], b"OK", None, None).reply(WRONGTYPE)
     assert hand.words == ["MULTI", "SET", "DEL", "EXEC"] and "ac:{tag}:1.a:log" in hand.commands[2]
 
 
@@ -166,7 +166,7 @@ def test_a_deletion_that_is_refused_is_named(refusal: Refusal, error: type[Excep
         hand.reply([b"1.a"], b"OK", b"1.a", None)
         if at == "lease":
             hand.reply(b"OK", refusal, -2)
-        hand.reply(b"OK", None, -2, b"1").reply(b"OK", refusal, b"QUEUED", Refusal("EXECABORT", "previous errors."))
+        hand.reply(b"OK", None, -2, b"1").reply([]).reply(b"OK", refusal, b"QUEUED", Refusal("EXECABORT", "previous errors."))
 
 
 def test_a_deletion_with_a_lease_that_cannot_be_read_is_busy() -> None:
@@ -185,7 +185,7 @@ def test_a_deletion_that_is_decided_reads_the_run_apart_from_its_watch_and_asks_
         assert hand.commands[1] == ("WATCH", "ac:{tag}:head", "ac:{tag}:waste")
         hand.reply([b"1.a"], b"OK", b"1.a", None).reply(b"OK", None, -2, b"1")
         assert hand.words[:2] == ["MULTI", "LRANGE"] and not hand.effect.held, "its EXEC would end the watch"
-        hand.executed(*a_load("1.a"))
+        hand.executed(*a_load("1.a")).reply([])
         hand.reply(b"OK", b"QUEUED", b"QUEUED", None)
     assert len(asked) == 2
 

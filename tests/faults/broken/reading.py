@@ -74,7 +74,7 @@ def _meta_unchecked() -> Iterator[None]:
 @contextmanager
 def _claims_first() -> Iterator[None]:
     """A claim writes before it knows whether it may."""
-    with patch.object(claim, "parse_meta", lambda *args: {"state": "completed", "attempt": "1"}):
+    with patch.object(claim, "parse_fields", lambda *args: {"state": "completed", "attempt": "1"}):
         yield
 
 

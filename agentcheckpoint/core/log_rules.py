@@ -1,0 +1,35 @@
+"""Which entries of a log cannot stand beside each other. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from agentcheckpoint.core import ids
+from agentcheckpoint.core.models import Birth, Done, Failed, Intent, LogEntry, Rejected, Rewound, Waiting, Withdrawn
+
+
+def contradiction(entries: Sequence[LogEntry]) -> tuple[int | None, str] | None:
+    """The index of the first entry that cannot be, if it is one alone, and what is wrong; ``None``: nothing is."""
+    slots: dict[str, str] = {}
+    """Where each checkpoint stands, by its id."""
+    for index, entry in enumerate(entries):
+        if not all(map(ids.is_slot, _slots(entry))):
+            return index, "its slot is none that a step can have"
+        if index and isinstance(entry, Birth):
+            return index, "it is a second birth mark"
+        if isinstance(entry, Rejected) and slots.get(entry.target) != entry.slot:
+            return index, "it rejects what is not recorded"
+        if isinstance(entry, Rewound) and slots.get(entry.target) != entry.slot:
+            return index, "it goes back to what is not recorded"
+        if isinstance(entry, Done):
+            slots[entry.id] = entry.slot
+    if len({entry.id for entry in entries}) != len(entries):
+        return None, "an entry stands there twice"
+    return None
+
+
+def _slots(entry: LogEntry) -> Iterator[str]:
+    if isinstance(entry, Intent | Withdrawn | Done | Failed | Rejected | Rewound | Waiting):
+        yield entry.slot
+    yield from (bought.slot for bought in getattr(entry, "elsewhere", None) or ())
+    yield from (bought.slot for bought in getattr(entry, "entries", ()))
