@@ -71,6 +71,8 @@ if TYPE_CHECKING:
     from agentcheckpoint.errors import UnrecordedCallWarning as UnrecordedCallWarning
     from agentcheckpoint.errors import WaitNotFound as WaitNotFound
     from agentcheckpoint.errors import WaitTimeout as WaitTimeout
+    from agentcheckpoint.forks import fork as fork
+    from agentcheckpoint.forks import rewind as rewind
     from agentcheckpoint.identity import idempotency_key as idempotency_key
     from agentcheckpoint.jobs.ending import cancel as cancel
     from agentcheckpoint.jobs.ending import retry as retry
@@ -85,6 +87,8 @@ if TYPE_CHECKING:
     from agentcheckpoint.openai.client import wrap as wrap
     from agentcheckpoint.options import Happened as Happened
     from agentcheckpoint.options import Step as Step
+    from agentcheckpoint.previewing import Preview as Preview
+    from agentcheckpoint.previewing import preview as preview
     from agentcheckpoint.retention import Pruned as Pruned
     from agentcheckpoint.retention import prune as prune
     from agentcheckpoint.retries.conditions import stop_after_cost as stop_after_cost
@@ -161,6 +165,8 @@ _HOME = {
     "jobs.worker": ("Worker",),
     "openai.calls": ("name", "reject"),
     "openai.client": ("wrap",),
+    "forks": ("fork", "rewind"),
+    "previewing": ("Preview", "preview"),
     "retries.conditions": ("stop_after_cost", "stop_if_no_progress"),
     "retention": ("Pruned", "prune"),
     "runs": ("Run", "run"),

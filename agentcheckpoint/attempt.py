@@ -6,13 +6,14 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agentcheckpoint import explain
 from agentcheckpoint.core import ids, ledger
 from agentcheckpoint.core.codec import Chain, Where
 from agentcheckpoint.core.journal import Call, Journal, Scope
 from agentcheckpoint.core.models import Done, Intent, LedgerEntry, Located
+from agentcheckpoint.core.outdated import answer
 from agentcheckpoint.core.tries import Series
 from agentcheckpoint.errors import (
     AgentCheckpointError,
@@ -25,7 +26,7 @@ from agentcheckpoint.errors import (
     StoreError,
 )
 from agentcheckpoint.flow import Course
-from agentcheckpoint.options import OnMismatch, RunOptions
+from agentcheckpoint.options import RunOptions, Step, on_version
 from agentcheckpoint.reserving import Reservations
 from agentcheckpoint.results import Results, revive
 from agentcheckpoint.store.commit import Change, Committed, Superseded, commit
@@ -38,8 +39,12 @@ from agentcheckpoint.store.upkeep import book_waste
 if TYPE_CHECKING:
     from agentcheckpoint.retries.policy import Decision, Trial
 
+before_call: list[Callable[[Attempt, str, Callable[[], Any]], Callable[[], Any]]] = []
+"""Called with a step's slot and function before it is called; what they return is called instead."""
+before_commit: list[Callable[[Attempt, Change], None]] = []
+"""Called before each commit is sent."""
 after_commit: list[Callable[[Attempt, Change], None]] = []
-"""Called after each commit that was applied: crash points of tests and of the demo hang here."""
+"""Called after each commit that was applied. The crash points of tests and of the demo hang at these three."""
 
 
 def new_id() -> str:
@@ -143,20 +148,22 @@ class Attempt:
 
     # -- steps ----------------------------------------------------------------------------------------------------
 
-    def decide(self, call: Call, on_mismatch: OnMismatch | None, function: str) -> Done | None:
+    def decide(self, call: Call, step: Step, function: str) -> Done | None:
         """The record to answer the call with; ``None``: execute it.
 
         Raises:
-            StepMismatch: other inputs are recorded, and the policy is to say so.
+            StepMismatch: other inputs or another version are recorded, and the policy is to say so.
         """
-        if call.mismatch is None:
-            return call.found
-        policy = on_mismatch or self.options.on_mismatch
-        if policy == "reuse":
-            return call.mismatch
-        if policy == "rerun":
+        record = call.found or call.mismatch
+        too_old = step.max_age is not None and record is not None and record.id not in self.journal.own
+        oldest = self.now_ms() - int(step.max_age * 1000) if step.max_age is not None and too_old else None
+        on_inputs = step.on_mismatch or self.options.on_mismatch
+        told = answer(call, on_version(step), on_inputs, oldest)
+        if record is None or told == "run":
             return None
-        raise explain.step_mismatch(self.run_id, call, call.mismatch, function)
+        if told == "refuse":
+            raise explain.step_mismatch(self.run_id, call, record, function)
+        return record
 
     def fetch(self, done: Done) -> Protocol[bytes]:
         """The result bytes of a record, through the chain of codecs."""
@@ -170,7 +177,10 @@ class Attempt:
         """Stores a change that belongs to a call; see ``store.commit.commit`` for what it raises."""
 
         def same(done: Done) -> bool:
-            return done.slot == call.slot and done.inputs.digest == call.inputs.digest
+            stood = call.mismatch or call.stale
+            is_new = stood is None or (done.at >= stood.at and done.id != stood.id)
+            asked = (call.slot, call.inputs.digest, call.version)
+            return is_new and (done.slot, done.inputs.digest, done.version) == asked
 
         def note(outcome: Committed | Superseded) -> None:
             """Before anything else that may raise: what is recorded is never to be bought again."""
@@ -207,6 +217,8 @@ class Attempt:
             fields["state"] = "running"
         # A step that outlives its run is recorded all the same; the lease has been given back.
         change = Change(change.entry, change.result, grown, fields, change.release or not self.open)
+        for observe in before_commit:
+            observe(self, change)
         try:
             outcome = yield from commit(self.fence, change, new_token, step=slot, value=value, same=same)
         except AgentCheckpointError as exc:

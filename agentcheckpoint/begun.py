@@ -14,6 +14,7 @@ from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.explain import placed
 from agentcheckpoint.flow import Course, Flow, Raised
 from agentcheckpoint.identity import key_of, random_key
+from agentcheckpoint.migrating import reviver
 from agentcheckpoint.once import refuse_options
 from agentcheckpoint.options import Step, refuse_approval
 from agentcheckpoint.steps import Plan, decide, replay, scope_in
@@ -143,7 +144,7 @@ def begin_flow(begun: Begun) -> Course[None]:
     plan = begun.enter()
     record = yield from decide(plan)
     if record is not None:
-        begun.set((yield from replay(plan, record, plan.type.decode)))
+        begun.set((yield from replay(plan, record, reviver(plan, record))))
 
 
 def save_flow(begun: Begun, value: object) -> Flow[object]:

@@ -62,6 +62,9 @@ def step(
     verify: Callable[..., Any] | None = None,
     timeout: float | None = None,
     approve: bool | str | Key[P] = False,
+    version: str | int | None = None,
+    max_age: float | None = None,
+    migrate: Callable[[Any], Any] | None = None,
 ) -> StepDecorator: ...
 def step(fn: Any = None, /, **options: Any) -> Any:
     """Makes each call of a function, async or not, a step of the current run. Works on methods too.
@@ -71,8 +74,8 @@ def step(fn: Any = None, /, **options: Any) -> Any:
     Args:
         name: the step's name; the function's by default.
         key: called with the function's arguments, defaults filled in; returns what tells this call apart.
-        returns, ignore, on_mismatch, accept, cost, max_cost, retry, effect, in_doubt, verify, timeout, approve: as in
-            ``ac.Step``.
+        returns, ignore, on_mismatch, accept, cost, max_cost, retry, effect, in_doubt, verify, timeout, approve,
+            version, max_age, migrate: as in ``ac.Step``.
 
     Raises:
         RunMisuse: it is a generator, its results cannot be stored, or an option makes no sense.
@@ -112,13 +115,17 @@ def tool(
     verify: Callable[..., Any] | None = None,
     timeout: float | None = None,
     approve: bool | str | Key[P] = False,
+    version: str | int | None = None,
+    max_age: float | None = None,
+    migrate: Callable[[Any], Any] | None = None,
 ) -> ToolDecorator: ...
 def tool(fn: Any = None, /, **options: Any) -> Any:
     """Makes a function a tool for a model: a step, with the schema to announce it by and a ``call`` to run it by.
 
     Args:
         name, key, returns, ignore, on_mismatch, accept, cost, max_cost, retry, effect, in_doubt, verify, timeout,
-            approve: as in ``ac.step``; the name also has to please models: 1 to 64 of ``a-z A-Z 0-9 _ -``.
+            approve, version, max_age, migrate: as in ``ac.step``; the name also has to please models: 1 to 64
+            of ``a-z A-Z 0-9 _ -``.
 
     Raises:
         RunMisuse: as ``ac.step``; or a model could not give its arguments.

@@ -82,18 +82,35 @@ def crash_loop(run_id: str, died: int) -> CrashLoop:
 
 
 def step_mismatch(run_id: str, call: Call, recorded: Done, function: str) -> StepMismatch:
-    """The error for a call of ``function`` with other inputs than are recorded."""
+    """The error for a call of ``function`` with other inputs than are recorded, or as another version."""
+    if recorded.version != call.version:
+        return _other_version(run_id, call, recorded)
     rows = difference(recorded.inputs, call.inputs)
-    costs = [entry.cost for entry in answer_money(recorded)]
-    stake = money(sum(c for c in costs if c is not None)) if costs and None not in costs else "an unknown sum"
-    paid = f"It cost {stake} when it was recorded. " if costs else ""
     lines = "".join(f"\n  {name}: recorded {old}, came {new}" for name, old, new in rows)
     return StepMismatch(
         f"run {run_id!r}, step {call.slot!r}: it is recorded with other inputs than it is called with now.{lines}\n"
-        f"{paid}Choose: {_MODEL_CALL if function.startswith('openai:') else _FUNCTION}; or another run id.",
+        f"{_paid(recorded)}Choose: {_MODEL_CALL if function.startswith('openai:') else _FUNCTION}; or another run id.",
         run_id=run_id,
         step=call.slot,
     )
+
+
+def _other_version(run_id: str, call: Call, recorded: Done) -> StepMismatch:
+    rows = (("version", recorded.version, call.version), *difference(recorded.inputs, call.inputs))
+    lines = "".join(f"\n  {name}: recorded {old or 'none'}, came {new or 'none'}" for name, old, new in rows)
+    return StepMismatch(
+        f"run {run_id!r}, step {call.slot!r}: it is recorded in another version than it is called in now.{lines}\n"
+        f"{_paid(recorded)}Choose: on_mismatch='rerun' at the step to run it again; on_mismatch='reuse' to take the "
+        "recorded result; migrate=function to make today's result of it; or another run id.",
+        run_id=run_id,
+        step=call.slot,
+    )
+
+
+def _paid(recorded: Done) -> str:
+    costs = [entry.cost for entry in answer_money(recorded)]
+    stake = money(sum(c for c in costs if c is not None)) if costs and None not in costs else "an unknown sum"
+    return f"It cost {stake} when it was recorded. " if costs else ""
 
 
 def input_mismatch(run_id: str, agent: str | None, recorded: Inputs, came: Inputs) -> StepMismatch:

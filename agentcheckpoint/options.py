@@ -13,6 +13,7 @@ from agentcheckpoint.core.amounts import Dollars, dollars
 from agentcheckpoint.core.budget import Budget
 from agentcheckpoint.core.codec import UNANNOTATED
 from agentcheckpoint.core.lifecycle import OnExisting
+from agentcheckpoint.core.outdated import version_text
 from agentcheckpoint.errors import RunMisuse
 
 if TYPE_CHECKING:
@@ -77,13 +78,21 @@ class Step:
         verify: or found out: called with the step's arguments, it returns ``ac.Happened(result)``, or ``None`` if it
             has not happened; the step is then called again.
         timeout: seconds that one call of it may take; then it raises ``StepTimeout``.
+        version: what its author says of its results: a record of another version is out of date. The step runs again,
+            and pays again; with ``on_mismatch=`` it is refused or taken all the same. One with ``effect="once"`` is
+            refused unless you say ``on_mismatch="rerun"``. No version is one too.
+        max_age: seconds for which a record counts, by the store's clock. One that an earlier attempt of the run made,
+            and that is older when the step is called, is not replayed: the step runs again.
+        migrate: called with what is recorded, as plain JSON, if the record is of another version or does not fit the
+            result's type any more; it returns what does, and nothing is paid again.
         approve: before it is called the first time, a person is asked: ``True``, a text for him, or what makes one
             from the step's arguments. Until somebody answers, the run waits; if he says no, the step raises
             ``NotApproved``.
 
     Raises:
         InvalidName: the name or key cannot be used.
-        RunMisuse: there is no such policy, effect or limit, or ``accept``, ``usage``, ``cost`` or ``approve`` is async.
+        RunMisuse: there is no such policy, effect, version or limit, or ``accept``, ``usage``, ``cost``, ``migrate`` or
+            ``approve`` is async.
         TypeError, ValueError: an amount is a float, or none.
     """
 
@@ -106,6 +115,9 @@ class Step:
     verify: Callable[..., Any] | None = None
     timeout: float | None = None
     approve: Approve = False
+    version: str | int | None = None
+    max_age: float | None = None
+    migrate: Callable[[Any], Any] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", ids.check_name(self.name))  # in normal form: two spellings are one step
@@ -113,10 +125,10 @@ class Step:
             ids.check_key(self.key)
         if self.on_mismatch is not None:
             check_policy(self.on_mismatch)
-        if any(map(inspect.iscoroutinefunction, (self.accept, self.usage, self.cost, self.approve))):
+        if any(map(inspect.iscoroutinefunction, (self.accept, self.usage, self.cost, self.approve, self.migrate))):
             raise RunMisuse(
-                f"step {self.name!r}: accept=, usage=, cost= and approve= are called without await: they cannot be "
-                "async."
+                f"step {self.name!r}: accept=, usage=, cost=, approve= and migrate= are called without await: "
+                "they cannot be async."
             )
         if self.retry is not None:
             from agentcheckpoint.retries.policy import Policy  # tenacity is loaded where somebody uses it
@@ -128,6 +140,28 @@ class Step:
         if self.timeout is not None:
             check_seconds("timeout", self.timeout, SHORTEST, LONGEST)
         check_effect(self)
+        check_record(self)
+
+    @property
+    def version_text(self) -> str | None:
+        """Its version, as it is recorded."""
+        return version_text(self.name, self.version)
+
+
+def check_record(step: Step) -> None:
+    """Raises ``RunMisuse`` if it makes no sense how long its record counts."""
+    version_text(step.name, step.version)
+    if step.max_age is not None:
+        check_seconds("max_age", step.max_age, SHORTEST, math.inf)
+        if step.effect == "once":
+            raise RunMisuse(f"step {step.name!r}: max_age= would have it done again, and effect='once' forbids that.")
+
+
+def on_version(step: Step) -> OnMismatch:
+    """What to do with its record of another version: what its author says at the step, never what the run says."""
+    if step.migrate is not None:
+        return "reuse"
+    return step.on_mismatch or ("rerun" if step.effect is None else "error")
 
 
 def check_effect(step: Step) -> None:

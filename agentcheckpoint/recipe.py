@@ -37,8 +37,8 @@ class Recipe:
         kind: what sort of step.
         name: the step's; ``None``: the function's.
         key: makes the key of a call from the function's arguments.
-        returns, ignore, on_mismatch, accept, cost, max_cost, retry, effect, in_doubt, verify, timeout, approve: the
-            step's options.
+        returns, ignore, on_mismatch, accept, cost, max_cost, retry, effect, in_doubt, verify, timeout, approve,
+            version, max_age, migrate: the step's options.
 
     Raises:
         RunMisuse: calls of it could not be stored.
@@ -64,6 +64,9 @@ class Recipe:
         verify: Callable[..., Any] | None = None,
         timeout: float | None = None,
         approve: Approve = False,
+        version: str | int | None = None,
+        max_age: float | None = None,
+        migrate: Callable[[Any], Any] | None = None,
     ) -> None:
         check_function(fn, returns)
         self.fn = fn
@@ -85,6 +88,9 @@ class Recipe:
             verify=verify,
             timeout=timeout,
             approve=approve,
+            version=version,
+            max_age=max_age,
+            migrate=migrate,
         )
         self.is_async = is_async(fn)
         if not self.is_async:

@@ -18,6 +18,7 @@ from agentcheckpoint.core.roundtrip import name_of
 from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.explain import placed
 from agentcheckpoint.flow import Course, Flow, Perform
+from agentcheckpoint.migrating import reviver
 from agentcheckpoint.once import check_once
 from agentcheckpoint.options import Step
 from agentcheckpoint.store.effects import Await, Protocol
@@ -110,7 +111,7 @@ def step_flow(plan: Plan) -> Flow[Any]:
     """
     done = yield from decide(plan)
     if done is not None:
-        return (yield from replay(plan, done, plan.type.decode))
+        return (yield from replay(plan, done, reviver(plan, done)))
     try:
         if plan.step.approve:
             yield from approved(plan)
@@ -141,7 +142,8 @@ def decide(site: Site) -> Course[Done | None]:
         while (under_way := attempt.journal.start(site.call)) is not None:
             yield Perform(_until_ended(under_way))
             _check(site)
-        return attempt.decide(site.call, site.step.on_mismatch, site.name)
+        site.call.version = site.step.version_text
+        return attempt.decide(site.call, site.step, site.name)
     except BaseException:
         attempt.journal.end(site.call)
         raise

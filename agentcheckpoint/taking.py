@@ -9,7 +9,7 @@ from agentcheckpoint.core import ledger
 from agentcheckpoint.core.codec import Where
 from agentcheckpoint.core.journal import Journal
 from agentcheckpoint.core.lifecycle import about, since_restart
-from agentcheckpoint.core.models import Birth, Closed, Done, Logged, Opened, Payload, Revived, RunState
+from agentcheckpoint.core.models import Birth, Closed, Done, Logged, Opened, Payload, Revived, Rewound, RunState
 from agentcheckpoint.core.tries import deaths, run_series
 from agentcheckpoint.current import released_here
 from agentcheckpoint.errors import AgentCheckpointWarning, RunCancelled
@@ -75,9 +75,9 @@ def end_attempt(attempt: Attempt, closed: Closed, output: bytes | None = None) -
     yield from _leave(attempt, closed, closed.state, closed.due, output)
 
 
-def revive(attempt: Attempt, revived: Revived) -> Protocol[None]:
+def revive(attempt: Attempt, entry: Revived | Rewound) -> Protocol[None]:
     """Lets a run that was taken to be changed from outside go on from now on, and gives the lease back."""
-    yield from _leave(attempt, revived, "retryable", revived.at, None)
+    yield from _leave(attempt, entry, "retryable", entry.at, None)
 
 
 def leave_as_it_is(attempt: Attempt) -> Protocol[None]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agentcheckpoint import current
-from agentcheckpoint.attempt import new_id
+from agentcheckpoint.attempt import before_call, new_id
 from agentcheckpoint.core.ledger import answer_money, as_waste, rolled_up
 from agentcheckpoint.core.models import MOST, Done, Failed, Inputs, LedgerEntry, Payload
 from agentcheckpoint.errors import AgentCheckpointError, ResultNotStorable, RunMisuse, StepRejected
@@ -53,7 +54,10 @@ def try_once(plan: Plan) -> Course[Tried]:
     bought = yield from buy(plan)
     began, inside = attempt.now_ms(), plan.inside()
     where, seconds = functools.partial(current.at, attempt, inside), seconds_left(plan)
-    outcome = yield Invoke(plan.function, inside=where, seconds=seconds)
+    function: Callable[[], Any] = plan.function
+    for put in before_call:
+        function = put(attempt, plan.slot, function)
+    outcome = yield Invoke(function, inside=where, seconds=seconds)
     given_up = isinstance(outcome, GivenUp)
     if isinstance(outcome, GivenUp):
         outcome = yield from give_up(plan, inside, seconds, outcome)
@@ -111,7 +115,7 @@ def keep_result(
         yield from note_failure(plan, late, ms, entries)
         raise late
     entry_id = new_id()
-    if plan.call.mismatch is not None:  # on_mismatch="rerun": the answer that stood here counts no more
+    if plan.call.mismatch is not None:  # it is run again: the answer that stood here counts no more
         superseded = answer_money(plan.call.mismatch)
         entries = (*as_waste(attempt.money.get(entry.id, entry) for entry in superseded), *entries)
     payload = attempt.chain.encode(data, attempt.where(plan.slot, entry_id))
@@ -123,6 +127,7 @@ def keep_result(
         inputs=inputs,
         payload=Payload(size=len(payload), codec=attempt.chain.name),
         function=plan.name,
+        version=plan.call.version,
         overlap=plan.call.overlap,
         decided=plan.decided,
         ms=ms,

@@ -13,7 +13,7 @@ from agentcheckpoint.core.attempt_rows import AttemptRow, attempt_rows
 from agentcheckpoint.core.kept import Kept, keep
 from agentcheckpoint.core.ledger import CostReport, fold_entries, logged_money, report
 from agentcheckpoint.core.lifecycle import about, since_restart
-from agentcheckpoint.core.models import Closed, LedgerEntry, LogEntry, RunState
+from agentcheckpoint.core.models import Birth, Closed, LedgerEntry, LogEntry, Origin, RunState
 from agentcheckpoint.core.retention import RunSize
 from agentcheckpoint.current import released_here
 from agentcheckpoint.errors import RunNotFound
@@ -48,6 +48,7 @@ class RunView:
         entries: the whole log, in its order.
         ledger: each attempt to buy an answer, once, with what became of it.
         size: the bytes of what is stored: its log, its results, and what is booked beside the log.
+        origin: the run, and the step in it, that it was forked from; ``None``: it is no fork.
     """
 
     id: str
@@ -63,9 +64,12 @@ class RunView:
     entries: tuple[LogEntry, ...]
     ledger: tuple[LedgerEntry, ...]
     size: RunSize
+    origin: Origin | None = None
 
     def __str__(self) -> str:
         head = f"run {plain(self.id)} · {plain(self.state)} · attempt {self.attempt} · {self.cost}"
+        if self.origin is not None:
+            head += f"\nforked from {plain(self.origin.run)} after {plain(self.origin.after)}"
         return f"{head}\n{table(self.steps, WIDTH)}"
 
 
@@ -176,4 +180,5 @@ def _view(address: Address, loaded: Loaded) -> RunView:
         entries=loaded.entries,
         ledger=tuple(folded.values()),
         size=loaded.size,
+        origin=birth.origin if isinstance(birth := loaded.entries[0], Birth) else None,
     )

@@ -79,7 +79,7 @@ def on_loopback(url: str) -> Iterator[None]:
 if __name__ == "__main__":
     script, provider, *kill = sys.argv[1:]
     if kill:
-        from agentcheckpoint.testing.crash import kill_after_commits
+        from agentcheckpoint.testing.crashing import kill_after_commits
 
         kill_after_commits(int(kill[0]))
     with on_loopback(provider):

@@ -446,7 +446,7 @@ def test_what_does_not_fit_the_type_says_that_the_type_changed_or_the_record_is_
     with pytest.raises(CheckpointCorrupt, match=why) as caught:
         result_type(annotation).decode(data)
     assert "the type has changed since it was recorded, or the record is corrupt" in str(caught.value)
-    assert "another name so that it runs again" in str(caught.value)
+    assert "Step(version=...) runs the step again" in str(caught.value)
 
 
 @given(st.binary(max_size=20), st.sampled_from([UNANNOTATED, Plan, Page, list[int], Point, datetime]))

@@ -68,7 +68,7 @@ ENDS: list[tuple[str, tuple[str, ...], int]] = [
     ("def test_named(): pass", (), 0),
     ("def test_named(): pass", ("-n", "1", "--dist", "loadfile"), 0),
     ("import pytest\n@pytest.mark.skip\ndef test_named(): pass", (), 1),
-    ("def test_renamed(): pass", ("-n", "1", "--dist", "loadfile"), 1),
+    ("def test_renamed(): pass", (), 1),
     ("def test_renamed(): pass", ("tests/test_a.py",), 0),
     ("def test_named(): pass\ndef test_other(): pass", ("-k", "other"), 0),
 ]
@@ -76,11 +76,24 @@ ENDS: list[tuple[str, tuple[str, ...], int]] = [
 
 @pytest.mark.parametrize(("module", "options", "code"), ENDS)
 def test_a_whole_session_in_which_a_named_test_did_not_run_fails(
-    pytester: pytest.Pytester, module: str, options: tuple[str, ...], code: int
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, module: str, options: tuple[str, ...], code: int
 ) -> None:
+    monkeypatch.setenv("CI", "true")
     pytester.makeini("[pytest]\ntestpaths = tests\nasyncio_default_fixture_loop_scope = function")
     pytester.mkdir("tests").joinpath("test_a.py").write_text(module, "utf-8")
     pytester.path.joinpath("tests", "conftest.py").write_text(CONFTEST.format(tests=str(ROOT / "tests")), "utf-8")
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider", *options)
     assert result.ret == code
     assert ("tests/test_a.py::test_named" in result.stdout.str()) == bool(code)
+
+
+def test_what_a_machine_cannot_run_is_listed_and_fails_in_ci_alone(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    pytester.makeini("[pytest]\ntestpaths = tests\nasyncio_default_fixture_loop_scope = function")
+    skipped = "import pytest\n@pytest.mark.skip\ndef test_named(): pass"
+    pytester.mkdir("tests").joinpath("test_a.py").write_text(skipped, "utf-8")
+    pytester.path.joinpath("tests", "conftest.py").write_text(CONFTEST.format(tests=str(ROOT / "tests")), "utf-8")
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
+    assert result.ret == 0 and "tests/test_a.py::test_named" in result.stdout.str()

@@ -31,8 +31,9 @@ FLOORS = (
     ("store",),
     ("attempt", "current", "explain", "flow", "options", "ownthread", "reserving", "results", "retries"),
     (
-        *("again", "aio", "approving", "asked", "begun", "charging", "doubting", "face", "identity", "limits", "once"),
-        *("opening", "pausing", "paying", "renewal", "retrying", "runs", "steps", "stopping", "taking", "trying", "waits"),
+        *("again", "aio", "approving", "asked", "begun", "charging", "doubting", "face", "identity", "limits"),
+        *("migrating", "once", "opening", "pausing", "paying", "renewal", "retrying", "runs", "steps", "stopping"),
+        *("taking", "trying", "waits"),
     ),
 )
 """Each may import what lies on its own floor and below; what is not named lies on top."""
@@ -52,11 +53,12 @@ ONLY_IN = {
     "celery": ("jobs.celery",),
     "rq": ("jobs.rq",),
     "dramatiq": ("jobs.dramatiq",),
+    "pytest": ("testing.plugin",),
 }
 NOWHERE = ["pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle", "yaml", "requests", "httpx"]
 IMPURE = ["asyncio", "os", "pathlib", "random", "secrets", "signal", "socket", "ssl", "subprocess", "tempfile", "time"]
 """What core may not import: clocks, randomness, I/O. ``pathlib.PurePath`` is a name for data."""
-LAZY = {"", "store.server_binary", "cli.worker"}
+LAZY = {"", "testing", "store.server_binary", "cli.worker"}
 """Who imports by name: the package's own table, the search for a wheel that may not be there, what a user names."""
 FOREIGN_WORDS = {"core.published._context"}
 """Names that are another library's words."""

@@ -47,7 +47,10 @@ class Call:
     Attributes:
         slot: where it is, or will be, recorded.
         found: the record to replay; ``None``: execute.
-        mismatch: the record that stands in the slot with other inputs; then ``found`` is ``None``.
+        version: of the step, by its author.
+        mismatch: the record that stands in the slot and does not answer the call: of other inputs, or of another
+            version; then ``found`` is ``None``.
+        stale: the record that stands in the slot and is too old.
         overlap: a sibling of the same name is or was open meanwhile.
         group: the calls of its name in its scope; ``None``: it has a key, and ``start`` says what is recorded.
         ordinal: which of the group's it is.
@@ -58,7 +61,9 @@ class Call:
     slot: str
     inputs: Inputs
     found: Done | None = None
+    version: str | None = None
     mismatch: Done | None = None
+    stale: Done | None = None
     overlap: bool = False
     group: Group | None = None
     ordinal: int = 1

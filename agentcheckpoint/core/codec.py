@@ -12,6 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
 from agentcheckpoint.core.roundtrip import Trouble, blame, difference, dropped, first_error, is_plain, name_of, told
+from agentcheckpoint.core.unreadable import unreadable
 from agentcheckpoint.errors import CheckpointCorrupt, ResultNotStorable, RunMisuse
 
 T = TypeVar("T")
@@ -78,14 +79,11 @@ class ResultType(Generic[T]):
             CheckpointCorrupt: the bytes are no JSON, or do not fit the type.
         """
         if len(data) > MAX_BYTES:
-            raise self._unreadable(f"it has {len(data):,} bytes, and {MAX_BYTES:,} are allowed")
+            raise unreadable(self._name, f"it has {len(data):,} bytes, and {MAX_BYTES:,} are allowed")
         try:
             return self._load(data)
-        except ValidationError as exc:
-            path, why = first_error(exc)
-            raise self._unreadable(f"at ${path}: {why}") from exc
-        except Exception as exc:  # a user's validator may raise anything
-            raise self._unreadable(told(exc)) from exc
+        except Exception as exc:
+            raise unreadable(self._name, exc) from exc
 
     def _accept(self, value: object) -> object:
         """The value in the announced type."""
@@ -118,13 +116,6 @@ class ResultType(Generic[T]):
         if self._adapter is None:
             return _ANNOTATE
         return f"It is announced as {self._name}: return just that, or announce (annotation or returns=) what it is."
-
-    def _unreadable(self, why: str) -> CheckpointCorrupt:
-        return CheckpointCorrupt(
-            f"a recorded result cannot be read as {self._name}: {why}. Either the type has changed since it was "
-            "recorded, or the record is corrupt. Let the type accept what was recorded (a default for a new field), "
-            "or give the step another name so that it runs again."
-        )
 
 
 def _refusal(value: object, trouble: Trouble, advice: str) -> ResultNotStorable:

@@ -32,6 +32,10 @@ class Doubts:
         """The call of this slot of which nobody knows what came."""
         return self._open.get(slot)
 
+    def open(self) -> list[Intent]:
+        """All of them."""
+        return list(self._open.values())
+
     def placed(self, base: str) -> dict[int, Intent]:
         """Those calls of one name in one scope that must not happen twice, by ordinal; a keyed one is ordinal 1."""
         return self._placed.get(base, {})

@@ -64,6 +64,11 @@ class Handles:
         with self._lock:
             self._held.discard(attempt)
 
+    def free(self) -> list[Located]:
+        """Those that no call has taken, the oldest first."""
+        with self._lock:
+            return list(self._free.values())
+
     def has(self, attempt: str) -> bool:
         """Whether this attempt's answer is free to be fetched."""
         return attempt in self._free

@@ -38,6 +38,8 @@ class Journal:
         self.doubts = Doubts()
         """The calls of which nobody knows what came."""
         self.waits = Waits()
+        self.own: set[str] = set()
+        """The ids of the records that this attempt made."""
         self._executing: set[Call] = set()
         self._resting: set[str] = set()
         """The slots of waits that would end the attempt."""
@@ -159,6 +161,7 @@ class Journal:
         """The call's checkpoint is stored, and answers it."""
         with self._lock:
             self._put(done)
+            self.own.add(done.id)
             self.tries.tell(done)
             self.replayed(call)
 

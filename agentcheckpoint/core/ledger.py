@@ -252,9 +252,10 @@ def rolled_up(money: Mapping[str, LedgerEntry], outer: LedgerEntry, ms: int) -> 
 
 def answer_money(done: Done) -> tuple[LedgerEntry, ...]:
     """The attempts that bought the recorded answer, or will have: what a background answer costs is known later. The
-    record may settle others besides.
+    record may settle others besides. Of a record that was taken over: those that bought it elsewhere.
     """
-    return tuple(entry for entry in done.entries if entry.bill in ("paid", "unresolved"))
+    bought = done.entries if done.elsewhere is None else done.elsewhere
+    return tuple(entry for entry in bought if entry.bill in ("paid", "unresolved"))
 
 
 def spared(replayed: Sequence[Done], records: Iterable[Done], money: Mapping[str, LedgerEntry]) -> list[LedgerEntry]:

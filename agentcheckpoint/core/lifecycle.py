@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
-from agentcheckpoint.core.models import About, LogEntry, Restarted, RunState
+from agentcheckpoint.core.models import About, LogEntry, Restarted, Rewound, RunState
+from agentcheckpoint.core.standing import rewound
 from agentcheckpoint.core.waits import Waits
 from agentcheckpoint.errors import Suspended
 
@@ -75,11 +76,13 @@ def rest_of(state: str, due_ms: int | None, now_ms: int) -> float:
 
 
 def since_restart(entries: Iterable[LogEntry]) -> list[LogEntry]:
-    """What counts for a replay: the log since the run was last begun afresh."""
+    """What counts for a replay: the log since the run was last begun afresh, without what it was rewound over."""
     counted: list[LogEntry] = []
     for entry in entries:
         if isinstance(entry, Restarted):
             counted.clear()
+        elif isinstance(entry, Rewound):
+            counted = rewound(counted, entry.target)
         counted.append(entry)
     return counted
 

@@ -75,12 +75,22 @@ class About(Logged):
     conversation: str | None = None
 
 
+class Origin(Record):
+    """Where a run was forked from."""
+
+    run: str
+    after: str
+    """The slot of the last step that was taken over."""
+
+
 class Birth(About):
     """The first entry of a log: which run this is, in full. Only who creates the run writes it."""
 
     k: Literal["birth"] = "birth"
     namespace: str
     run: str
+    origin: Origin | None = None
+    """``None``: it is no fork."""
 
 
 class Restarted(About):
@@ -167,12 +177,18 @@ class Done(Logged):
     inputs: Inputs
     payload: Payload
     function: str | None = None
+    version: str | None = None
+    """Of the step, by its author."""
     overlap: bool = False
     """A sibling of the same name was open at the same time."""
     decided: Decision | None = None
     """The call was in doubt, and this was decided."""
     ms: Natural = 0
     entries: tuple[LedgerEntry, ...] = ()
+    elsewhere: tuple[LedgerEntry, ...] | None = None
+    """What bought it in the run that it was taken over from: no money of this run. ``None``: it was not."""
+    overridden: bool | None = None
+    """Nobody called the step: its result was given to a fork."""
 
 
 class Failed(Logged):
@@ -208,6 +224,17 @@ class Revived(Logged):
     k: Literal["revived"] = "revived"
 
 
+class Rewound(Logged):
+    """The run went back to where it was after a step: the steps recorded since then are not replayed. Their cost stays
+    in the account.
+    """
+
+    k: Literal["rewound"] = "rewound"
+    slot: str
+    target: str
+    """The id of the ``Done`` that it went back to."""
+
+
 class Closed(Logged):
     """An attempt of the run ended, or the run was cancelled while nobody worked on it."""
 
@@ -238,6 +265,7 @@ LogEntry: TypeAlias = Annotated[
     | Failed
     | Rejected
     | Revived
+    | Rewound
     | Closed,
     Field(discriminator="k"),
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from agentcheckpoint.core import ids
 from agentcheckpoint.core.lifecycle import ENDED
-from agentcheckpoint.core.models import Closed, Done, Failed, LogEntry, Opened, Rejected, Revived
+from agentcheckpoint.core.models import Closed, Done, Failed, LogEntry, Opened, Rejected, Revived, Rewound
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def run_series(entries: Iterable[LogEntry]) -> Series:
     for entry in entries:
         if isinstance(entry, Opened):
             began = entry.at
-        elif isinstance(entry, Revived) or (isinstance(entry, Closed) and entry.state in ENDED):
+        elif isinstance(entry, Revived | Rewound) or (isinstance(entry, Closed) and entry.state in ENDED):
             series = Series()
         elif isinstance(entry, Closed) and entry.state == "retryable":
             series = replace(

@@ -70,7 +70,7 @@ def work(job: Job) -> None:
     from agentcheckpoint import attempt
     from agentcheckpoint.demo.agent import research, tools_for
     from agentcheckpoint.store.commit import Change
-    from agentcheckpoint.testing.crash import kill_after_commits
+    from agentcheckpoint.testing.crashing import kill_after_commits
 
     def tell_commit(live: attempt.Attempt, change: Change) -> None:
         kind, slot = getattr(change.entry, "k", ""), getattr(change.entry, "slot", "")

@@ -57,7 +57,7 @@ def end_cancelled(run_id: str, store: Store, namespace: str, reason: str = "") -
         StoreError: it cannot be read, or its end could not be stored.
     """
     attempt = Attempt(store, run_id, RunOptions(namespace=namespace))
-    with _taken(attempt, store):
+    with taken(attempt, store):
         if attempt.state in ENDED:
             if attempt.state != "cancelled":
                 store.run(take_back(attempt.fence))
@@ -88,7 +88,7 @@ def retry(run_id: str, /, *, store: Connectable = None, namespace: str = "defaul
     """
     where = connect(store)
     attempt = Attempt(where, run_id, RunOptions(namespace=namespace))
-    with _taken(attempt, where):
+    with taken(attempt, where):
         if attempt.state == "completed":
             where.run(leave_as_it_is(attempt))
             raise RunMisuse(
@@ -104,7 +104,7 @@ def retry(run_id: str, /, *, store: Connectable = None, namespace: str = "defaul
 
 
 @contextmanager
-def _taken(attempt: Attempt, store: Store) -> Generator[None]:
+def taken(attempt: Attempt, store: Store) -> Generator[None]:
     """The run is claimed inside, which is no attempt of it."""
     current.announce(attempt)
     try:

@@ -21,7 +21,7 @@ from agentcheckpoint.core.models import (
 )
 from agentcheckpoint.show.layout import Column, cut, lay_out, plain
 
-Outcome: TypeAlias = Literal["done", "failed", "rejected", "unfinished"]
+Outcome: TypeAlias = Literal["done", "overridden", "failed", "rejected", "unfinished"]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,9 @@ class _Story:
             self.outcome, self.done, self.ms = "unfinished", None, 0
             return
         self.kind, self.ms = entry.kind, entry.ms
-        self.outcome, self.done = ("done", entry) if isinstance(entry, Done) else ("failed", None)
+        self.outcome, self.done = "failed", None
+        if isinstance(entry, Done):
+            self.outcome, self.done = "overridden" if entry.overridden else "done", entry
 
 
 def step_rows(entries: Sequence[LogEntry]) -> list[StepRow]:

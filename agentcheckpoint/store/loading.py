@@ -21,6 +21,7 @@ from agentcheckpoint.core.models import (
     LedgerEntry,
     LogEntry,
     Rejected,
+    Rewound,
     RunState,
     Waiting,
     Withdrawn,
@@ -263,6 +264,8 @@ def _check_log(run_id: str, key: str, entries: Sequence[LogEntry]) -> None:
             raise corrupt(run_id, f"{key}[{index}]", "it is a second birth mark")
         if isinstance(entry, Rejected) and slots.get(entry.target) != entry.slot:
             raise corrupt(run_id, f"{key}[{index}]", "it rejects what is not recorded")
+        if isinstance(entry, Rewound) and slots.get(entry.target) != entry.slot:
+            raise corrupt(run_id, f"{key}[{index}]", "it goes back to what is not recorded")
         if isinstance(entry, Done):
             slots[entry.id] = entry.slot
     if len({entry.id for entry in entries}) != len(entries):
@@ -270,8 +273,9 @@ def _check_log(run_id: str, key: str, entries: Sequence[LogEntry]) -> None:
 
 
 def _slots(entry: LogEntry) -> Iterator[str]:
-    if isinstance(entry, Intent | Withdrawn | Done | Failed | Rejected | Waiting):
+    if isinstance(entry, Intent | Withdrawn | Done | Failed | Rejected | Rewound | Waiting):
         yield entry.slot
+    yield from (bought.slot for bought in getattr(entry, "elsewhere", None) or ())
     yield from (bought.slot for bought in getattr(entry, "entries", ()))
 
 

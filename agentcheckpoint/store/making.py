@@ -19,7 +19,17 @@ def birth_commands(keys: RunKeys, token: str, birth: Birth, data: bytes | None) 
     yield ("RPUSH", keys.log(token), birth.model_dump_json(exclude_none=True))
     stored = () if data is None else (birth.id, data)
     yield ("HSET", keys.results(token), BIRTH, birth.id, *stored)
-    yield ("HSET", keys.meta(token), BIRTH, birth.id, "created", birth.at, *_about_fields(birth))
+    yield born_command(keys, token, birth)
+
+
+def born_command(keys: RunKeys, token: str, birth: Birth) -> Command:
+    """The birth mark beside the log, and what the run is about."""
+    return ("HSET", keys.meta(token), BIRTH, birth.id, "created", birth.at, *_about_fields(birth))
+
+
+def unbegun_command(keys: RunKeys, token: str, birth: Birth) -> Command:
+    """Nobody has begun the run; a worker that finds it may."""
+    return ("HSET", keys.meta(token), "schema", SCHEMA, "attempt", 0, "state", "waiting", "due", birth.at)
 
 
 def restart_commands(keys: RunKeys, token: str, birth: Birth, data: bytes | None) -> Iterator[Command]:
@@ -119,9 +129,8 @@ def _create(
         raise lost_head(fence.run_id, keys.head)
     token = new_token(1)
     fence.issue(token)
-    state = ("HSET", keys.meta(token), "schema", SCHEMA, "attempt", 0, "state", "waiting", "due", birth.at)
     first: tuple[Command, ...] = (("MULTI",), ("SET", keys.head, token), ("RPUSH", keys.tokens, token))
-    commands = (*first, *birth_commands(keys, token, birth, data), state, ("EXEC",))
+    commands = (*first, *birth_commands(keys, token, birth, data), unbegun_command(keys, token, birth), ("EXEC",))
     replies = yield Packet(commands, held=True, patience=times)
     if isinstance(replies[-1], Refusal):
         if nothing_applied(replies):

@@ -22,7 +22,7 @@ def dial_memory(url: str) -> Dial:
         from fakeredis import FakeServer
     except ImportError:
         raise NotInstalled(
-            "memory:// needs fakeredis: pip install 'agentcheckpoint-redis[test]'. Without any URL, an embedded "
+            "memory:// needs fakeredis: pip install 'agentcheckpoint-redis[testing]'. Without any URL, an embedded "
             "server is used that keeps its data."
         ) from None
     with _lock:

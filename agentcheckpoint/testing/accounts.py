@@ -39,7 +39,7 @@ class Accounts:
         return not self.paid_twice and not self.problems
 
 
-def settle(payments: Sequence[Payment], entries: Iterable[LedgerEntry]) -> Accounts:
+def settle(payments: Sequence[Payment], entries: Iterable[LedgerEntry], *, amounts: bool = True) -> Accounts:
     """Compare what a provider was paid with the ledger of the run that paid it.
 
     The provider's requests are told apart by their bodies: the run must not make two steps of equal requests, and must
@@ -48,6 +48,7 @@ def settle(payments: Sequence[Payment], entries: Iterable[LedgerEntry]) -> Accou
     Args:
         payments: the provider's journal, once nobody pays any more.
         entries: the run's ledger, or all ledger entries of its log in their order.
+        amounts: whether both have to know the same prices; else an answer's cost may differ.
     """
     ledger = fold_entries(entries)
     bought: dict[str, list[Payment]] = {}
@@ -67,7 +68,7 @@ def settle(payments: Sequence[Payment], entries: Iterable[LedgerEntry]) -> Accou
         in_window=costs["unresolved"],
         paid_twice=twice,
         repaid_in_window=again,
-        problems=tuple([*_unlike_payments(ledger, payments), *_unpaid_entries(ledger, payments)]),
+        problems=tuple([*_unlike_payments(ledger, payments, amounts), *_unpaid_entries(ledger, payments)]),
     )
 
 
@@ -88,7 +89,7 @@ def _sum(ledger: dict[str, LedgerEntry], payments: Iterable[Payment], bill: str)
     return sum(payment.cost for payment in payments if _bill(ledger, payment) == bill)
 
 
-def _unlike_payments(ledger: dict[str, LedgerEntry], payments: Iterable[Payment]) -> Iterable[str]:
+def _unlike_payments(ledger: dict[str, LedgerEntry], payments: Iterable[Payment], amounts: bool) -> Iterable[str]:
     """Payments that the ledger does not know, or knows otherwise."""
     for payment in payments:
         entry = ledger.get(payment.client_request_id)
@@ -97,7 +98,7 @@ def _unlike_payments(ledger: dict[str, LedgerEntry], payments: Iterable[Payment]
             yield f"{name} is in no ledger entry"
         elif entry.bill == "not_billed":
             yield f"{name} was billed; ledger entry {entry.id} says it was not"
-        elif entry.bill in ("paid", "wasted") and entry.cost != payment.cost:
+        elif amounts and entry.bill in ("paid", "wasted") and entry.cost != payment.cost:
             yield f"{name} is {money(entry.cost)} in ledger entry {entry.id}"
 
 

@@ -58,7 +58,7 @@ class Desk:
         refuses: Collection[str] = (),
     ) -> None:
         self.closing = threading.Event()
-        self._brain = brain
+        self.brain = brain
         self._journal = journal
         self._prices = prices
         self._cache = PromptCache(cache_minimum)
@@ -87,7 +87,7 @@ class Desk:
             if cancelled := _CANCEL.fullmatch(path):
                 return Reply(self.shelf.cancel(cancelled[1]), request_id, Answer())
             request = self._read(received)
-            answer = self._brain(request)
+            answer = self.brain(request)
             if answer.status != 200 or answer.drop == "before":
                 return Reply(wire.error_body(answer.status, answer.error, answer.code), request_id, answer)
             return self._sell(request, answer, request_id, headers.get("x-client-request-id", ""))

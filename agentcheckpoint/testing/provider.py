@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from agentcheckpoint.testing.brain import Brain, echo
+from agentcheckpoint.testing.brain import Answer, Brain, echo, scripted
 from agentcheckpoint.testing.desk import Desk, Received
 from agentcheckpoint.testing.payments import PRICES, Journal, Payment, Price
 from agentcheckpoint.testing.serving import Exchange, Server
@@ -62,6 +62,14 @@ class Provider:
         self._server.server_close()
         self._server.hang_up()
         self._journal.close()
+
+    def script(self, *answers: Answer | str) -> None:
+        """From now on it gives these answers in turn, in the order in which requests come; then errors of status 500.
+
+        Args:
+            answers: a text, or an ``Answer``, as ``testing.reply``, ``tool_call``, ``error`` and ``cut_stream`` make.
+        """
+        self._desk.brain = scripted(*answers)
 
     @property
     def journal(self) -> list[Payment]:
