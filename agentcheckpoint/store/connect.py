@@ -23,10 +23,9 @@ if TYPE_CHECKING:
     from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
     from redis.cluster import RedisCluster
 
-Connectable: TypeAlias = (
-    "str | Store | redis.Redis | aioredis.Redis | redis.ConnectionPool | aioredis.ConnectionPool | RedisCluster"
-    " | AsyncRedisCluster | None"
-)
+_Client: TypeAlias = "redis.Redis | aioredis.Redis | RedisCluster | AsyncRedisCluster"
+_Pool: TypeAlias = "redis.ConnectionPool | aioredis.ConnectionPool"
+Connectable: TypeAlias = "str | Store | _Client | _Pool | None"
 """What can be given as a store."""
 Durability: TypeAlias = Literal["server", "replicated"]
 """When a write is done: as the primary has it, or as its replicas have it too."""

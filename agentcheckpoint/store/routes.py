@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from redis.crc import key_slot
 
@@ -41,7 +41,7 @@ class Routes(ABC):
 
     def moved(self, why: Refusal, by: Node) -> None:
         """A server has named another as the owner."""
-        raise NotImplementedError("only a cluster does")
+        return
 
     def greeting(self, node: Node) -> tuple[Command, ...]:
         """What a new connection to that server is asked first, before it is used."""
@@ -134,7 +134,7 @@ class MasterRoute(Routes):
                 trouble = exc
                 continue
             if isinstance(reply, list):
-                self._primary = _named(reply, sentinel)
+                self._primary = _named(cast("list[Any]", reply), sentinel)
                 return
             trouble = f"{sentinel[0]}:{sentinel[1]} {'knows none of that name' if reply is None else reply}"
         raise NotSent(f"no Sentinel names the primary {self._name!r}: {trouble}")

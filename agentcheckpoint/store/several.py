@@ -46,7 +46,7 @@ class SeveralDial(Dial):
         elsewhere = {key: value for key, value in settings.items() if key not in _WHERE}
         sync_class, async_class, known = twins(kind, elsewhere)
         super().__init__(sync_class, async_class, known, name)
-        self.routes: Routes = routes
+        self.routes = self._routes = routes
         self._sentinels = sentinels
         self._remap = remap
 
@@ -55,7 +55,7 @@ class SeveralDial(Dial):
 
     def _of(self, node: Node) -> Dial | None:
         """The dial to a Sentinel."""
-        is_sentinel = isinstance(self.routes, MasterRoute) and node in self.routes.sentinels
+        is_sentinel = isinstance(self._routes, MasterRoute) and node in self._routes.sentinels
         if is_sentinel and self._sentinels is not None:
             self._sentinels.timeout = self.timeout
             return self._sentinels
@@ -66,9 +66,9 @@ class SeveralDial(Dial):
         if (other := self._of(node)) is not None:
             return other.open(patience, node)
         wire = super().open(patience, node)
-        if question := self.routes.greeting(node):
+        if question := self._routes.greeting(node):
             try:
-                self.routes.check(node, wire.exchange(question))
+                self._routes.check(node, wire.exchange(question))
             except (NotSent, Lost) as exc:
                 wire.close()
                 raise NotSent(str(exc), timed_out=exc.timed_out) from exc
@@ -79,9 +79,9 @@ class SeveralDial(Dial):
         if (other := self._of(node)) is not None:
             return await other.open_async(patience, node)
         wire = await super().open_async(patience, node)
-        if question := self.routes.greeting(node):
+        if question := self._routes.greeting(node):
             try:
-                self.routes.check(node, await wire.exchange(question))
+                self._routes.check(node, await wire.exchange(question))
             except (NotSent, Lost) as exc:
                 await wire.close()
                 raise NotSent(str(exc), timed_out=exc.timed_out) from exc
@@ -161,7 +161,7 @@ def dial_several_client(client: Any) -> Dial:
         nodes = [(pool.connection_kwargs["host"], int(pool.connection_kwargs["port"])) for pool in asked]
         name = f"redis+sentinel://{_listed(nodes)}/{client.service_name}/{client.connection_kwargs.get('db', 0)}"
         return _sentinel_dial(client, asked[0], nodes, client.service_name, name)
-    given = type(client)
+    given: type[Any] = type(client)  # pyright: ignore[reportUnknownVariableType]
     raise InvalidStore(
         f"{given.__module__}.{given.__qualname__} is not a store: give a URL, a redis.Redis, a redis.asyncio.Redis, a "
         "connection pool of these, a RedisCluster, or what Sentinel.master_for() returns."
