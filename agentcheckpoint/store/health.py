@@ -158,8 +158,8 @@ def _role_finding(role: str) -> str | None:
 def _replica_finding(connected: int | None, wanted: int, failover: bool) -> str | None:
     if connected is not None and connected < wanted:
         return (
-            f"Each write is to wait for {wanted} replica(s), and {connected} are connected: so long each takes a "
-            "second longer, and a failover could lose it. Connect more replicas."
+            f"Each write is to wait for {wanted} replica(s), and {connected} are connected: so long each takes "
+            "longer, and a failover could lose it. Connect more replicas."
         )
     if failover and connected and not wanted:
         return (

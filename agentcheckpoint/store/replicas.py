@@ -15,6 +15,8 @@ WRITES = frozenset({"RPUSH", "HSET", "HSETNX"})
 """Commands that record something. Leases and lists are none of them: no harm is done if a failover forgets those."""
 WAIT_MS = 1000
 """How long one write waits for its replicas: far less than a reply may take."""
+LAGGING_MS = 100
+"""The same while they are known to lag: no agent is to be slowed to a crawl by a replica that is gone."""
 
 
 class Replicas:
@@ -28,7 +30,7 @@ class Replicas:
         self.count = count
         self.short = 0
         """Writes that fewer have acknowledged, since this process began."""
-        self._said = False
+        self._lagging = False
         self._unsaid: str | None = None
 
     def acknowledged(self, protocol: Protocol[T]) -> Protocol[T]:
@@ -52,7 +54,7 @@ class Replicas:
     def _performed(self, effect: Effect) -> Protocol[object]:
         if not isinstance(effect, Packet) or all(command[0] not in WRITES for command in effect.commands):
             return (yield effect)
-        wait = ("WAIT", self.count, WAIT_MS)
+        wait = ("WAIT", self.count, LAGGING_MS if self._lagging else WAIT_MS)
         *replies, acknowledged = yield replace(effect, commands=(*effect.commands, wait))
         if not any(isinstance(reply, Refusal) for reply in replies):
             self._note(acknowledged)
@@ -60,11 +62,11 @@ class Replicas:
 
     def _note(self, acknowledged: Reply) -> None:
         if isinstance(acknowledged, int) and acknowledged >= self.count:
-            self._said = False
+            self._lagging = False
             return
         self.short += 1
-        if not self._said:
-            self._said = True
+        if not self._lagging:
+            self._lagging = True
             self._unsaid = str(acknowledged)
 
     def shortfall(self) -> DurabilityWarning | None:

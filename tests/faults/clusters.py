@@ -17,14 +17,14 @@ from .servers import Server, until
 
 SLOTS = 16384
 _BUS = 10_000
-"""A node's bus has its port, and so much more."""
+"""A node's bus has its port and so much more, and that lies below the ports that connections are given."""
 
 
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on, nor on those of their buses."""
     found: list[int] = []
     while len(found) < count:
-        port = random.randint(20_000, 30_000)
+        port = random.randint(11_000, 22_000)
         if port not in found and all(_is_free(one) for one in (port, port + _BUS)):
             found.append(port)
     return found
