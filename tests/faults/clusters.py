@@ -35,20 +35,28 @@ def _is_free(port: int) -> bool:
         return one.connect_ex(("127.0.0.1", port)) != 0
 
 
-class Node(Server):
-    """One server of a cluster."""
+class Listening(Server):
+    """A server that others can connect to: replicas, nodes, Sentinels."""
 
     def __init__(self, binary: str, directory: Path, port: int, settings: Mapping[str, str | int]) -> None:
         directory.mkdir()
         self.port = port
-        cluster = {"cluster-enabled": "yes", "cluster-node-timeout": 1500, "repl-diskless-sync-delay": 0}
-        super().__init__(binary, directory, {"port": port, "bind": "127.0.0.1", **cluster, **settings})
-        self.id = self.ask("CLUSTER", "MYID").decode()
+        here = {"port": port, "bind": "127.0.0.1", "repl-diskless-sync-delay": 0}
+        super().__init__(binary, directory, {**here, **settings})
 
     def info(self, section: str, name: str) -> str:
         """One field of what ``INFO`` says; empty if it has none."""
         lines = self.ask("INFO", section).decode().splitlines()
         return next((line.partition(":")[2] for line in lines if line.startswith(f"{name}:")), "")
+
+
+class Node(Listening):
+    """One server of a cluster."""
+
+    def __init__(self, binary: str, directory: Path, port: int, settings: Mapping[str, str | int]) -> None:
+        cluster = {"cluster-enabled": "yes", "cluster-node-timeout": 1500}
+        super().__init__(binary, directory, port, {**cluster, **settings})
+        self.id = self.ask("CLUSTER", "MYID").decode()
 
     def state(self) -> dict[str, str]:
         """What it thinks of its cluster."""
