@@ -1,4 +1,4 @@
-"""TLS, users with the documented rights alone, RESP3 and decoded replies: on one server, in a cluster, under Sentinel."""
+"""TLS, users with just the documented rights, RESP3 and decoded replies: one server, a cluster, Sentinel."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def greet(store: Any) -> None:
     assert [step.slot for step in ac.get(name, store=store).steps] == ["greet", "part"]
 
 
-# -- TLS ----------------------------------------------------------------------------------------------------------------
+# -- TLS --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_clients_over_tls_that_speak_resp3_and_decode(
     greet(kind(host="localhost", port=tls_node[1], ssl=True, ssl_ca_certs=ca, protocol=3, decode_responses=True))
 
 
-# -- users --------------------------------------------------------------------------------------------------------------
+# -- users ------------------------------------------------------------------------------------------------------------
 
 
 def documented(*extras: str) -> list[list[str]]:

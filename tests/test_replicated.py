@@ -6,7 +6,7 @@ import os
 import signal
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,11 @@ class Both:
 @pytest.fixture(params=REAL)
 def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Both]:
     ports = free_ports(2)
-    with Listening(request.param, tmp_path / "p", ports[0], {}) as primary:
-        with Listening(request.param, tmp_path / "r", ports[1], {}) as replica:
-            yield Both(primary, replica)
+    with ExitStack() as stack:
+        primary, replica = (
+            stack.enter_context(Listening(request.param, tmp_path / str(port), port, {})) for port in ports
+        )
+        yield Both(primary, replica)
 
 
 def buy(calls: list[int]) -> dict[str, Any]:
@@ -94,9 +96,8 @@ def test_what_no_replica_has_is_recorded_said_once_and_not_paid_again(both: Both
 def test_a_warning_that_is_made_an_error_ends_the_attempt_before_the_next_payment(both: Both) -> None:
     store = ac.connect(both.primary.url, durability="replicated")
     calls: list[int] = []
-    with pytest.raises(ac.DurabilityWarning), ac.run("r", store=store) as run:
-        with both.replica_stopped():
-            run.llm(STEP, buy, calls)
+    with pytest.raises(ac.DurabilityWarning), ac.run("r", store=store) as run, both.replica_stopped():
+        run.llm(STEP, buy, calls)
     assert calls == []  # its intent was not acknowledged
     with pytest.raises(ac.DurabilityWarning), ac.run("r", store=store) as run:
         run.llm(STEP, buy, calls)

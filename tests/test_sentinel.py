@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis.asyncio as aioredis
 import redis.asyncio.sentinel
 import redis.sentinel
 from faults.failover import Who, play
@@ -32,7 +30,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         yield made
 
 
-@pytest.mark.parametrize(("name", "on_a_loop"), zip(sorted(BINARIES), (False, True), strict=False))
+@pytest.mark.parametrize(("name", "on_a_loop"), list(zip(sorted(BINARIES), (False, True), strict=False)))
 def test_a_primary_is_killed_while_a_run_works_and_it_goes_on_at_the_next(
     name: str, on_a_loop: bool, tmp_path: Path
 ) -> None:

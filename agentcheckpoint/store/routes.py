@@ -59,10 +59,11 @@ class SlotRoutes(Routes):
         self._seeds = tuple(seeds)
         self._nodes: tuple[Node, ...] = ()
         self._owners: dict[int, Node] = {}
+        self._primaries: tuple[Node, ...] = ()
 
     @property
     def primaries(self) -> tuple[Node, ...]:
-        return tuple(dict.fromkeys(self._owners.values()))
+        return self._primaries
 
     def owner(self, command: Command) -> Node | None:
         if command[0] in KEYLESS:
@@ -101,12 +102,15 @@ class SlotRoutes(Routes):
             owners.update(dict.fromkeys(range(first, last + 1), owner))
             seen.update(dict.fromkeys((owner, *(_named(replica, by) for replica in replicas))))
         self._owners, self._nodes = owners, tuple(seen)
+        self._primaries = tuple(dict.fromkeys(owners.values()))
 
     def moved(self, why: Refusal, by: Node) -> None:
         slot, _, address = why.text.partition(" ")
         host, _, port = address.rpartition(":")
         if slot.isdigit() and port.isdigit():
-            self._owners = self._owners | {int(slot): (host or by[0], int(port))}
+            owner = (host or by[0], int(port))
+            self._owners = self._owners | {int(slot): owner}
+            self._primaries = tuple(dict.fromkeys((*self._primaries, owner)))
 
 
 class MasterRoute(Routes):
@@ -134,7 +138,7 @@ class MasterRoute(Routes):
                 trouble = exc
                 continue
             if isinstance(reply, list):
-                self._primary = _named(cast("list[Any]", reply), sentinel)
+                self._primary = _named(cast("Sequence[Any]", reply), sentinel)
                 return
             trouble = f"{sentinel[0]}:{sentinel[1]} {'knows none of that name' if reply is None else reply}"
         raise NotSent(f"no Sentinel names the primary {self._name!r}: {trouble}")

@@ -90,9 +90,7 @@ class Cluster:
         room.mkdir(exist_ok=True)
         with ExitStack() as stack:
             ports = free_ports(2 * primaries if replicas else primaries)
-            self.nodes = [
-                stack.enter_context(Node(binary, room / str(port), port, settings or {})) for port in ports
-            ]
+            self.nodes = [stack.enter_context(Node(binary, room / str(port), port, settings or {})) for port in ports]
             self.primaries, self.replicas = self.nodes[:primaries], self.nodes[primaries:]
             self._form()
             self._stack = stack.pop_all()

@@ -124,9 +124,7 @@ class Scene:
         assert self.go_on.wait(PATIENCE)
 
 
-def play(
-    binary: str, room: Path, rng: random.Random, who: Who, made: Callable[[str, Path], Pair] = Pair
-) -> list[str]:
+def play(binary: str, room: Path, rng: random.Random, who: Who, made: Callable[[str, Path], Pair] = Pair) -> list[str]:
     """What is wrong after a failover of such a pair; each of these finds what the primary acknowledged last lost."""
     pair = made(binary, room)
     scene = Scene(pair, Diary(room / "diary"), "failover", rng)

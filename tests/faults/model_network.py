@@ -12,7 +12,7 @@ from typing import Any, Literal
 from redis import ConnectionError as BrokenConnection
 
 from agentcheckpoint.store.dial import Dial
-from agentcheckpoint.store.effects import Command, Lost, Node, NotSent, Protocol, Refusal, T
+from agentcheckpoint.store.effects import Command, Node, NotSent, Protocol, T
 from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.wire import Wire, pack
 

@@ -78,8 +78,10 @@ class Watched:
     def stop_replication(self) -> None:
         """The replica has all that the primary has at this moment, and is refused by it from here on."""
         until(
-            lambda: self.replica.info("replication", "slave_repl_offset")
-            == self.primary.info("replication", "master_repl_offset"),
+            lambda: (
+                self.replica.info("replication", "slave_repl_offset")
+                == self.primary.info("replication", "master_repl_offset")
+            ),
             "the replica has caught up",
         )
         self.replica.ask("CONFIG", "SET", "masteruser", "nobody", "masterauth", "wrong")

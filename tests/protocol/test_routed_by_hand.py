@@ -137,12 +137,16 @@ def test_a_slot_that_nobody_has_is_waited_for() -> None:
 
 
 def test_an_address_without_a_host_is_that_of_the_node_that_was_asked() -> None:
-    led = Led(SlotRoutes([A]), Packet(MULTI)).reply([[0, 16383, [None, 7, b"id"]]]).goes_to(("a", 7), *"MULTI SET EXEC".split())
+    led = (
+        Led(SlotRoutes([A]), Packet(MULTI))
+        .reply([[0, 16383, [None, 7, b"id"]]])
+        .goes_to(("a", 7), *["MULTI", "SET", "EXEC"])
+    )
     led.reply(b"OK", Refusal("MOVED", "3300 :8"), Refusal("EXECABORT", ""))
     assert isinstance(led.outcome[0], NotSent)
 
 
-# -- Sentinel -----------------------------------------------------------------------------------------------------------
+# -- Sentinel ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_primary_is_whom_sentinel_names_and_another_sentinel_is_asked_first_the_next_time() -> None:
