@@ -130,11 +130,12 @@ def move_round(cluster: Cluster, worker: Worker, rounds: int) -> None:
         refused = cluster.refused("ASK", "TRYAGAIN")
         cluster.migrate(worker.slot, source, target, most=1)
         until(lambda before=refused: cluster.refused("ASK", "TRYAGAIN") > before, "it meets the move")  # type: ignore[misc]
-        _move_the_rest(cluster, worker.slot, source, target)
+        move(cluster, worker.slot, source, target)
         worker.goes_on()
 
 
-def _move_the_rest(cluster: Cluster, slot: int, source: Node, target: Node) -> None:
+def move(cluster: Cluster, slot: int, source: Node, target: Node) -> None:
+    """Moves what is left of a slot, and says whose it is now."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         while not cluster.migrate(slot, source, target):

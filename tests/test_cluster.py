@@ -14,7 +14,7 @@ import redis
 import redis.asyncio as aioredis
 from faults.clusters import Cluster, free_ports, slot_of_run
 from faults.servers import Server, binaries
-from moving import Worker, move_round
+from moving import Worker, move, move_round
 from servers import REAL
 
 import agentcheckpoint as ac
@@ -70,6 +70,32 @@ def test_nothing_is_lost_or_paid_twice_while_its_slot_is_moved(
         move_round(cluster, worker, 4)
     assert list(worker.wrong()) == []
     assert worker.bought >= 8 and cluster.refused("MOVED") >= moved + 4
+
+
+@pytest.mark.parametrize("on_a_loop", [False, True], ids=["threads", "loop"])
+def test_a_run_whose_slot_was_moved_unseen_is_claimed_where_it_is_now(
+    cluster: Cluster, on_a_loop: bool, run_name: str
+) -> None:
+    store, slot = ac.connect(cluster.url), slot_of_run(run_name)
+
+    async def on_loop() -> None:
+        async with ac.run(run_name, store=store) as run:
+            assert await run.step("greet", str.upper, "x") == "X"
+
+    def once() -> None:
+        if on_a_loop:
+            return asyncio.run(on_loop())
+        with ac.run(run_name, store=store) as run:
+            assert run.step("greet", str.upper, "x") == "X"
+
+    once()
+    for _ in range(2):
+        source = cluster.owner(slot)
+        target = next(node for node in cluster.primaries if node is not source)
+        move(cluster, slot, source, target)
+        once()
+        assert target.ask("CLUSTER", "COUNTKEYSINSLOT", slot)
+    assert ac.get(run_name, store=store).attempt == 3
 
 
 def test_a_refusal_to_ask_elsewhere_that_is_taken_for_a_commit_is_noticed(

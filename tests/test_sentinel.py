@@ -17,6 +17,7 @@ from faults.servers import binaries
 from moving import Worker
 
 import agentcheckpoint as ac
+from agentcheckpoint.store.effects import NotSent
 
 pytestmark = pytest.mark.filterwarnings("ignore::agentcheckpoint.DurabilityWarning")
 
@@ -79,3 +80,20 @@ def test_a_name_that_no_sentinel_knows_and_one_that_is_away_are_said(watched: Wa
     port = watched.sentinels[0].port
     with pytest.raises(ac.StoreUnavailable, match="no Sentinel names the primary"):
         ac.connect(f"redis+sentinel://127.0.0.1:{port}/{NAME}")
+
+
+def test_no_connection_to_a_replica_is_used_whoever_names_it(tmp_path: Path) -> None:
+    """An old Sentinel may name what was the primary: what is read there would be out of date."""
+    with Watched(next(iter(BINARIES.values())), tmp_path) as watched:
+        dial = ac.connect(watched.url)._dial
+        primary, replica = (("127.0.0.1", one.port) for one in (watched.primary, watched.replica))
+        dial.open(node=primary).close()
+        with pytest.raises(NotSent, match="no primary"):
+            dial.open(node=replica)
+
+        async def on_a_loop() -> None:
+            await (await dial.open_async(node=primary)).close()
+            with pytest.raises(NotSent, match="no primary"):
+                await dial.open_async(node=replica)
+
+        asyncio.run(on_a_loop())
