@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from agentcheckpoint.costing import CostTable as CostTable
     from agentcheckpoint.costing import costs as costs
     from agentcheckpoint.costing import export_ledger as export_ledger
+    from agentcheckpoint.cursors import AsyncCursor as AsyncCursor
+    from agentcheckpoint.cursors import Cursor as Cursor
     from agentcheckpoint.decorators import agent as agent
     from agentcheckpoint.decorators import step as step
     from agentcheckpoint.decorators import tool as tool
@@ -71,6 +73,8 @@ if TYPE_CHECKING:
     from agentcheckpoint.errors import UnrecordedCallWarning as UnrecordedCallWarning
     from agentcheckpoint.errors import WaitNotFound as WaitNotFound
     from agentcheckpoint.errors import WaitTimeout as WaitTimeout
+    from agentcheckpoint.export import export_run as export_run
+    from agentcheckpoint.export import import_run as import_run
     from agentcheckpoint.forks import fork as fork
     from agentcheckpoint.forks import rewind as rewind
     from agentcheckpoint.identity import idempotency_key as idempotency_key
@@ -102,6 +106,8 @@ if TYPE_CHECKING:
     from agentcheckpoint.settling import settle_billed as settle_billed
     from agentcheckpoint.store.connect import connect as connect
     from agentcheckpoint.store.store import Store as Store
+    from agentcheckpoint.transaction import AsyncTransaction as AsyncTransaction
+    from agentcheckpoint.transaction import Transaction as Transaction
     from agentcheckpoint.view import RunView as RunView
     from agentcheckpoint.view import delete as delete
     from agentcheckpoint.view import get as get
@@ -117,6 +123,7 @@ _HOME = {
     "core.pricing": ("Price",),
     "core.retention": ("RunSize",),
     "costing": ("CostTable", "costs", "export_ledger"),
+    "cursors": ("AsyncCursor", "Cursor"),
     "decorators": ("agent", "step", "tool"),
     "errors": (
         "AgentCheckpointError",
@@ -165,6 +172,7 @@ _HOME = {
     "jobs.worker": ("Worker",),
     "openai.calls": ("name", "reject"),
     "openai.client": ("wrap",),
+    "export": ("export_run", "import_run"),
     "forks": ("fork", "rewind"),
     "previewing": ("Preview", "preview"),
     "retries.conditions": ("stop_after_cost", "stop_if_no_progress"),
@@ -174,6 +182,7 @@ _HOME = {
     "settling": ("Settlement", "settle", "settle_billed"),
     "store.connect": ("connect",),
     "store.store": ("Store",),
+    "transaction": ("AsyncTransaction", "Transaction"),
     "view": ("RunView", "delete", "get"),
 }
 _WHERE = {public: module for module, names in _HOME.items() for public in names}

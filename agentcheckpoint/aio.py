@@ -18,13 +18,15 @@ from agentcheckpoint.flow import run_flow_async
 from agentcheckpoint.options import OFF, Step, as_step, refuse_approval
 from agentcheckpoint.pausing import AsyncWaits
 from agentcheckpoint.steps import plan_step, step_flow
+from agentcheckpoint.transacting import AsyncTransactions
+from agentcheckpoint.walking import AsyncLoops
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
 
-class AsyncRun(AsyncWaits):
+class AsyncRun(AsyncWaits, AsyncLoops, AsyncTransactions):
     """An open run on an event loop. The slot of a step is taken when it is called, not when it is awaited."""
 
     @overload

@@ -6,11 +6,13 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agentcheckpoint import explain
 from agentcheckpoint.core import ids, ledger
 from agentcheckpoint.core.codec import Chain, Where
+from agentcheckpoint.core.cursors import Cursors
 from agentcheckpoint.core.journal import Call, Journal, Scope
 from agentcheckpoint.core.models import Done, Intent, LedgerEntry, Located
 from agentcheckpoint.core.outdated import answer
@@ -39,12 +41,14 @@ from agentcheckpoint.store.upkeep import book_waste
 if TYPE_CHECKING:
     from agentcheckpoint.retries.policy import Decision, Trial
 
+on_decision: list[Callable[[Attempt, Call, Done | None], None]] = []
+"""Called with each call once it is known what answers it: a record, or nothing, so that it is executed or refused."""
 before_call: list[Callable[[Attempt, str, Callable[[], Any]], Callable[[], Any]]] = []
 """Called with a step's slot and function before it is called; what they return is called instead."""
 before_commit: list[Callable[[Attempt, Change], None]] = []
 """Called before each commit is sent."""
 after_commit: list[Callable[[Attempt, Change], None]] = []
-"""Called after each commit that was applied. The crash points of tests and of the demo hang at these three."""
+"""Called after each commit that was applied. The crash points of tests and of the demo hang at these last three."""
 
 
 def new_id() -> str:
@@ -107,7 +111,7 @@ class Attempt:
         self.trial: Trial | None = None
         self.decision: Decision | None = None
         """What the run's policy has made of the error that the attempt was left by."""
-        self.results = Results(self.fence, ())
+        self.results, self.cursors = Results(self.fence, ()), Cursors({}, "")
         self.clock: tuple[int, float] = (0, time.monotonic())
         """The server's time, and this process's at that moment."""
 
@@ -159,11 +163,12 @@ class Attempt:
         oldest = self.now_ms() - int(step.max_age * 1000) if step.max_age is not None and too_old else None
         on_inputs = step.on_mismatch or self.options.on_mismatch
         told = answer(call, on_version(step), on_inputs, oldest)
-        if record is None or told == "run":
-            return None
-        if told == "refuse":
+        answered = record if told == "replay" else None
+        for observe in on_decision:
+            observe(self, call, answered)
+        if told == "refuse" and record is not None:
             raise explain.step_mismatch(self.run_id, call, record, function)
-        return record
+        return answered
 
     def fetch(self, done: Done) -> Protocol[bytes]:
         """The result bytes of a record, through the chain of codecs."""
@@ -216,7 +221,9 @@ class Attempt:
         if "state" not in fields and self.open and self.state != "running":
             fields["state"] = "running"
         # A step that outlives its run is recorded all the same; the lease has been given back.
-        change = Change(change.entry, change.result, grown, fields, change.release or not self.open)
+        drop = tuple(name for name in self.cursors.ended_by(change.entry) if name not in fields)
+        release = change.release or not self.open
+        change = replace(change, totals=grown, fields=fields, release=release, drop=drop)
         for observe in before_commit:
             observe(self, change)
         try:
@@ -236,6 +243,7 @@ class Attempt:
         else:
             self.money.update((entry.id, entry) for entry in entries)
             self.state = fields.get("state", self.state)
+            self.cursors.dropped(drop)
             yield from self.reservations.settle(entries)
         for warning in said:
             explain.warn(str(warning), type(warning))

@@ -39,6 +39,8 @@ from agentcheckpoint.options import (
 from agentcheckpoint.pausing import BlockingWaits
 from agentcheckpoint.steps import plan_step, step_flow
 from agentcheckpoint.store.connect import Connectable, connect, switched_off
+from agentcheckpoint.transacting import BlockingTransactions
+from agentcheckpoint.walking import BlockingLoops
 
 if TYPE_CHECKING:
     from agentcheckpoint.aio import AsyncRun
@@ -48,7 +50,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class Run(BlockingWaits):
+class Run(BlockingWaits, BlockingLoops, BlockingTransactions):
     """An open run, blocking. Its steps are checkpointed; a step that is recorded is replayed."""
 
     def step(self, step: str | Step, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -7,6 +7,7 @@ import time
 from agentcheckpoint.attempt import Attempt, new_id, new_token
 from agentcheckpoint.core import ledger
 from agentcheckpoint.core.codec import Where
+from agentcheckpoint.core.cursors import Cursors
 from agentcheckpoint.core.journal import Journal
 from agentcheckpoint.core.lifecycle import about, since_restart
 from agentcheckpoint.core.models import Birth, Closed, Done, Logged, Opened, Payload, Revived, Rewound, RunState
@@ -150,6 +151,7 @@ def _take_over(attempt: Attempt, loaded: Loaded) -> None:
     begun = about(current)
     attempt.birth = begun.id if begun is not None else ""
     attempt.journal = Journal(current)
+    attempt.cursors = Cursors(loaded.meta, attempt.birth)
     attempt.series = run_series(current)
     attempt.died_before = deaths(current)
     attempt.state = loaded.meta["state"]

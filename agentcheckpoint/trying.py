@@ -19,7 +19,7 @@ from agentcheckpoint.limits import give_up, seconds_left, too_late
 from agentcheckpoint.once import clear_up
 from agentcheckpoint.paying import buy, charged, paid
 from agentcheckpoint.results import revive
-from agentcheckpoint.store.commit import Change, Superseded
+from agentcheckpoint.store.changes import Beside, Change, Outdated, Superseded
 
 if TYPE_CHECKING:
     from agentcheckpoint.steps import Plan, Site
@@ -109,12 +109,15 @@ def keep_result(
     plan: Site, inputs: Inputs, data: bytes, ms: int, entries: tuple[LedgerEntry, ...], value: object
 ) -> Course[bytes | None]:
     """Commits a step's result bytes with its cost. Returns ``None``, or the bytes that an heir had recorded first."""
-    attempt = plan.attempt
-    if not attempt.journal.land(plan.call, plan.scope):
-        late = too_late(plan, value)
-        yield from note_failure(plan, late, ms, entries)
-        raise late
-    entry_id = new_id()
+    done, payload = record_of(plan, inputs, data, ms, entries)
+    return (yield from store_record(plan, done, payload, value))
+
+
+def record_of(
+    plan: Site, inputs: Inputs, data: bytes, ms: int, entries: tuple[LedgerEntry, ...] = ()
+) -> tuple[Done, bytes]:
+    """The record of a step's result bytes, and these as they are stored."""
+    attempt, entry_id = plan.attempt, new_id()
     if plan.call.mismatch is not None:  # it is run again: the answer that stood here counts no more
         superseded = answer_money(plan.call.mismatch)
         entries = (*as_waste(attempt.money.get(entry.id, entry) for entry in superseded), *entries)
@@ -133,8 +136,26 @@ def keep_result(
         ms=ms,
         entries=entries,
     )
+    return done, payload
+
+
+def store_record(
+    plan: Site, done: Done, payload: bytes, value: object, beside: Beside | None = None
+) -> Course[bytes | None]:
+    """Commits a record. Returns ``None``, or the bytes that an heir had recorded first.
+
+    Raises:
+        Outdated: what the transaction ``beside`` it rests on has changed; the call goes on.
+    """
+    attempt = plan.attempt
+    if not attempt.journal.land(plan.call, plan.scope):
+        late = too_late(plan, value)
+        yield from note_failure(plan, late, done.ms, done.entries)
+        raise late
     try:
-        outcome = yield Perform(attempt.commit(Change(done, payload), plan.call, value))
+        outcome = yield Perform(attempt.commit(Change(done, payload, beside=beside), plan.call, value))
+    except Outdated:
+        raise
     except BaseException as exc:  # stored or not: the caller does not get it
         attempt.journal.undelivered(plan.call)
         if isinstance(exc, AgentCheckpointError) and exc.value is None:

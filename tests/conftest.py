@@ -1,7 +1,7 @@
 """Lets a test module import the plain modules beside it, and begins with the longest: no core idles at the end.
 
-No example of Hypothesis's has a deadline: a slow machine is no failure. A run that a test leaves open, as a paused worker
-would, is not open for the next test.
+No example of Hypothesis's has a deadline: a slow machine is no failure. A run that a test leaves open, as a paused
+worker would, is not open for the next test.
 """
 
 from __future__ import annotations

@@ -31,9 +31,9 @@ FLOORS = (
     ("store",),
     ("attempt", "current", "explain", "flow", "options", "ownthread", "reserving", "results", "retries"),
     (
-        *("again", "aio", "approving", "asked", "begun", "charging", "doubting", "face", "identity", "limits"),
-        *("migrating", "once", "opening", "pausing", "paying", "renewal", "retrying", "runs", "steps", "stopping"),
-        *("taking", "trying", "waits"),
+        *("again", "aio", "approving", "asked", "begun", "charging", "cursors", "doubting", "face", "identity"),
+        *("limits", "migrating", "once", "opening", "pausing", "paying", "placing", "renewal", "retrying", "runs"),
+        *("sql", "steps", "stopping", "taking", "transacting", "transaction", "trying", "waits", "walking", "watched"),
     ),
 )
 """Each may import what lies on its own floor and below; what is not named lies on top."""
@@ -50,6 +50,7 @@ ONLY_IN = {
     "typer": ("cli",),
     "rich": ("cli", "demo"),
     "tenacity": ("retries",),
+    "sqlalchemy": ("sql.databases",),
     "celery": ("jobs.celery",),
     "rq": ("jobs.rq",),
     "dramatiq": ("jobs.dramatiq",),

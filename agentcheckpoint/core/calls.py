@@ -24,6 +24,8 @@ class Scope:
     """The fingerprint of the step's inputs."""
     over: BaseException | None = None
     """Why it was given up while it had not ended: it may go on in its thread, and nothing of it is recorded."""
+    sealed: str = ""
+    """Why no step may be called in it; empty: one may."""
 
     def given_up(self) -> BaseException | None:
         """Why it, or what it is part of, was given up."""

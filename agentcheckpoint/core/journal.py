@@ -20,6 +20,7 @@ from agentcheckpoint.core.handles import Handles
 from agentcheckpoint.core.models import Done, Failed, Inputs, LogEntry, Rejected
 from agentcheckpoint.core.tries import Tries
 from agentcheckpoint.core.waits import Waits
+from agentcheckpoint.errors import RunMisuse
 
 
 class Journal:
@@ -64,6 +65,8 @@ class Journal:
 
     def call(self, scope: Scope, name: str, key: str | None, inputs: Inputs) -> Call:
         """Takes the slot of a call that is being made now. What to do about it is known after ``start``."""
+        if scope.sealed:
+            raise RunMisuse(f"step {name!r} is called inside step {scope.slot!r}: {scope.sealed}", step=name)
         scope.encloses = True
         if key is not None:
             return Call(ids.slot(scope.slot, name, key=key), inputs)

@@ -5,11 +5,11 @@ The verdicts of a reply, and what to do about an unknown one, are rules 1 to 10 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from agentcheckpoint.core.lifecycle import since_restart
-from agentcheckpoint.core.models import Done, Logged, Rejected
+from agentcheckpoint.core.models import Done, Rejected
 from agentcheckpoint.errors import (
     AgentCheckpointError,
     CommitUnknown,
@@ -19,10 +19,14 @@ from agentcheckpoint.errors import (
     StoreRefused,
     StoreUnavailable,
 )
+from agentcheckpoint.store.changes import Beside
+from agentcheckpoint.store.changes import Change as Change
+from agentcheckpoint.store.changes import Committed as Committed
+from agentcheckpoint.store.changes import Outdated as Outdated
+from agentcheckpoint.store.changes import Superseded as Superseded
 from agentcheckpoint.store.claim import Foreign, Gone, give_back, settle
 from agentcheckpoint.store.effects import (
     Await,
-    Command,
     Lost,
     NotSent,
     Packet,
@@ -34,6 +38,8 @@ from agentcheckpoint.store.effects import (
 )
 from agentcheckpoint.store.fence import Fence, Sent
 from agentcheckpoint.store.loading import Loaded
+from agentcheckpoint.store.packing import check_unlogged
+from agentcheckpoint.store.packing import commit_commands as commit_commands
 from agentcheckpoint.store.patience import Patience
 from agentcheckpoint.store.reading import read_results, snapshot, was_deleted
 from agentcheckpoint.store.refusals import PASSING, NotNow, refusal_error, telling
@@ -49,31 +55,6 @@ from agentcheckpoint.store.verdicts import (
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """What one commit carries: one log entry, its result if it has one, what the totals grow by, new fields."""
-
-    entry: Logged
-    result: bytes | None = None
-    totals: Mapping[str, int] = field(default_factory=dict[str, int])
-    fields: Mapping[str, str] = field(default_factory=dict[str, str])
-    release: bool = False
-    """Give the lease back instead of renewing it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """The change is stored, and was applied once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Superseded:
-    """The run is an heir's now, and the heir has recorded this very step: here is his record and its result."""
-
-    entry: Done
-    result: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class _Job:
     """A commit to be made."""
 
@@ -84,23 +65,6 @@ class _Job:
     step: str | None
     same: Callable[[Done], bool] | None
     patience: Patience = field(default_factory=Patience)
-
-
-def commit_commands(fence: Fence, token: str, change: Change, line: str) -> tuple[Command, ...]:
-    """The packet: one round trip, nothing watched, the head read last. ``line`` is the entry as it is stored."""
-    keys = fence.keys
-    commands: list[Command] = [("MULTI",), ("RPUSH", keys.log(token), line)]
-    if change.result is not None:
-        commands += [("HSET", r := keys.results(token), change.entry.id, change.result), ("HLEN", r)]
-    for name, delta in change.totals.items():
-        commands.append(("HINCRBY", keys.meta(token), name, delta))
-    if change.fields:
-        commands.append(("HSET", keys.meta(token), *(part for pair in change.fields.items() for part in pair)))
-    if change.release:
-        commands.append(("DEL", keys.lease(token)))
-    else:
-        commands.append(("SET", keys.lease(token), fence.holder, "PX", fence.ttl_ms))
-    return (*commands, ("GET", keys.cancel), ("GET", keys.head), ("EXEC",))
 
 
 def commit(
@@ -140,24 +104,26 @@ def _commit(job: _Job) -> Protocol[Committed | Superseded]:
     fence, entry_id = job.fence, job.change.entry.id
     trouble: Exception | None = None
     for times, pause in job.patience.tries():
-        while (settling := fence.settlement()) is not None:
-            try:
-                yield Await(settling)
-            except RunMisuse:  # a blocking step on the very loop that settles: the verdict tells whether it counted
-                break
+        yield from _until_settled(fence)
         fence.check_process()
         if fence.heir is not None:  # a sibling or a renewal has met him: nothing more leaves under this token
             return (yield from _look_at_heir(job, fence.heir, doubt=False))
+        beside = job.change.beside
+        _check_watched(beside, fence.token)
         sent = fence.send(result=job.change.result is not None)
         try:
             verdict, outcome = yield from _send(job, sent, times)
         except (NotSent, NotNow) as exc:
+            if beside is not None:  # what it watched is watched no more
+                raise Outdated(str(exc)) from exc
             trouble = exc
             job.patience.note(exc)
             yield Pause(pause)
             continue
         if verdict == "committed":
             fence.hear(outcome[-2])
+            if job.change.unlogged and check_unlogged(fence, sent, outcome, stands=job.change.stands):
+                return Committed()
             if fence.acknowledge(sent, entry_id, outcome[0], outcome[2] if job.change.result is not None else None):
                 return Committed()
         elif verdict == "torn":
@@ -177,25 +143,46 @@ def _commit(job: _Job) -> Protocol[Committed | Superseded]:
     raise unavailable_error(fence, job.step, trouble)
 
 
+def _check_watched(beside: Beside | None, token: str) -> None:
+    """Raises ``Outdated`` if a user's transaction watches another token than is current."""
+    if beside is not None and beside.token != token:
+        raise Outdated("this worker has claimed the run again")
+
+
+def _until_settled(fence: Fence) -> Protocol[None]:
+    """Waits for the settlement that a sibling has under way."""
+    while (settling := fence.settlement()) is not None:
+        try:
+            yield Await(settling)
+        except RunMisuse:  # a blocking step on the very loop that settles: the verdict tells whether it counted
+            return
+
+
 def _send(job: _Job, sent: Sent, times: int) -> Protocol[tuple[Verdict, Sequence[Reply]]]:
     """The verdict, and EXEC's replies if it came to that.
 
     Raises:
         NotSent, NotNow: nothing was applied, and another try may do.
+        Outdated: nothing was applied.
         StoreRefused: nothing was applied.
     """
-    fence = job.fence
+    fence, beside = job.fence, job.change.beside
+    line = None if beside is None else beside.line
     try:
-        replies = yield Packet(commit_commands(fence, sent.token, job.change, job.line), patience=times)
+        replies = yield Packet(commit_commands(fence, sent.token, job.change, job.line), patience=times, line=line)
     except (NotSent, StoreRefused):
         fence.withdraw(sent)
         raise
     except Lost as exc:
         job.patience.note(exc)
         return "unknown", ()
+    if beside is not None:
+        replies = beside.take_out(replies)
     verdict = judge(fence, sent.token, replies)
     if verdict == "refused":
         fence.withdraw(sent)
+        if beside is not None and replies[-1] is None:
+            raise Outdated("what it has read was changed meanwhile")
         why = telling(replies) if isinstance(replies[-1], Refusal) else Refusal("", "EXEC gave nil")
         if why.code in PASSING:
             raise NotNow(str(why))

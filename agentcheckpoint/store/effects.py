@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar, cast
 
 Argument: TypeAlias = str | bytes | int
@@ -25,11 +25,20 @@ Node: TypeAlias = tuple[str, int]
 T = TypeVar("T")
 
 
+@dataclass(eq=False, slots=True)
+class Line:
+    """A connection that outlives one protocol: of a transaction, from its first WATCH to its EXEC."""
+
+    wires: list[Any] = field(default_factory=list[Any])
+    """The one that was opened; none before the first packet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Packet:
     """Commands that leave in one write.
 
     ``held`` packets of one generator travel on one connection of its own: a WATCH means nothing on any other.
+    One with a ``line`` travels on that, and does not leave if it has broken.
     ``patience`` multiplies the time-out. ``node`` is the server that it goes to; ``None``: where its keys lie.
     """
 
@@ -37,6 +46,7 @@ class Packet:
     held: bool = False
     patience: int = 1
     node: Node | None = None
+    line: Line | None = None
 
 
 @dataclass(frozen=True, slots=True)

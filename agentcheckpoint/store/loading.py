@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from agentcheckpoint.core import ids
+from agentcheckpoint.core.cursors import trouble_in
 from agentcheckpoint.core.lifecycle import about
 from agentcheckpoint.core.models import (
     SCHEMA,
@@ -139,6 +140,8 @@ def check_meta(run_id: str, key: str, fields: Mapping[str, str]) -> None:
         raise corrupt(run_id, key, "its state is none that a run can have")
     if _COUNT.fullmatch(fields["attempt"]) is None and (fields["attempt"] != "0" or fields["state"] in _BEGUN):
         raise corrupt(run_id, key, "its attempt is no number that it can have")
+    if (said := trouble_in(fields)) is not None:
+        raise corrupt(run_id, key, said)
     if fields["due"] and _TIME.fullmatch(fields["due"]) is None:
         raise corrupt(run_id, key, "its due is no time")
 

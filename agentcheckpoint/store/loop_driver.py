@@ -74,7 +74,11 @@ class LoopDriver:
     async def _perform(self, effect: Effect, held: list[AsyncWire], course: _Course) -> Any:
         if not isinstance(effect, Packet):
             return await _wait(effect, course)
-        if not effect.held:
+        if effect.line is not None:
+            held = effect.line.wires
+            if held and (held[0].dead or held[0].node != effect.node):
+                raise NotSent("the watching connection is gone")
+        elif not effect.held:
             return await self.lane(effect.node).submit(effect)
         if held and (held[0].dead or held[0].node != effect.node):
             await held.pop().close()

@@ -59,7 +59,7 @@ def _parts(packet: Packet, routes: Routes) -> list[tuple[Node, list[int]]]:
     A transaction, or what is watched for one, is of one slot, and goes whole. Questions about several runs may be put
     in one packet: each goes to the server that has the run, in the order in which they stood.
     """
-    whole = packet.held or packet.commands[0][0] == "MULTI"
+    whole = packet.held or packet.line is not None or packet.commands[0][0] == "MULTI"
     parts: dict[Node, list[int]] = {}
     keyless: list[int] = []
     for n, command in enumerate(packet.commands):

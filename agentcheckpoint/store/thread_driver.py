@@ -92,7 +92,11 @@ class ThreadDriver:
         if isinstance(effect, Await):
             _refuse_to_block(effect.future)
             return effect.future.exception()
-        if not effect.held:
+        if effect.line is not None:
+            held = effect.line.wires
+            if held and (held[0].dead or held[0].node != effect.node):
+                raise NotSent("the watching connection is gone")
+        elif not effect.held:
             wire = self._take(effect)
             try:
                 return wire.exchange(effect.commands)

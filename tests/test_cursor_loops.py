@@ -1,0 +1,156 @@
+"""run.cursor: an item is done when its body has ended, and what is done is skipped, in both colours."""
+
+from __future__ import annotations
+
+import asyncio
+import tracemalloc
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from memory_runs import fresh, packets
+
+import agentcheckpoint as ac
+from agentcheckpoint.walking import Walk
+
+worked: list[str] = []
+paid: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_worked() -> None:
+    worked.clear()
+    paid.clear()
+
+
+def embed(doc: str) -> str:
+    paid.append(doc)
+    return doc.upper()
+
+
+def once(url: str, docs: list[str], die_in: str = "", *, keyed: bool = True, every: int = 1) -> None:
+    with ac.run("r", store=url) as run:
+        for doc in run.cursor("index", docs, key=str if keyed else None, every=every):
+            run.step("embed", embed, doc)
+            if doc == die_in:
+                raise KeyboardInterrupt
+            worked.append(doc)
+        run.step("after", embed, "after")
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+def test_an_item_whose_body_raised_is_not_done_and_what_it_paid_is_replayed(keyed: bool) -> None:
+    url = fresh()
+    with pytest.raises(KeyboardInterrupt):
+        once(url, ["a", "b", "c"], "b", keyed=keyed)
+    once(url, ["a", "b", "c"], keyed=keyed)
+    assert worked == ["a", "b", "c"] and paid == ["a", "b", "c", "after"]
+    once(url, ["a", "b", "c"], keyed=keyed)
+    assert worked == ["a", "b", "c"]
+    assert [row.slot for row in ac.get("r", store=url).steps][-1] == "after"
+
+
+def test_an_item_that_were_done_before_its_body_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative control of the test above."""
+    admit = Walk.admit
+
+    def early(walk: Walk[str], item: str) -> bool:
+        admitted = admit(walk, item)
+        if admitted and walk.attempt.store is not None and walk._place is not None:
+            walk.attempt.store.run(walk._place.write(walk._item))
+        return admitted
+
+    monkeypatch.setattr(Walk, "admit", early)
+    url = fresh()
+    with pytest.raises(KeyboardInterrupt):
+        once(url, ["a", "b", "c"], "b")
+    once(url, ["a", "b", "c"])
+    assert worked == ["a", "c"]
+
+
+def test_break_leaves_the_item_undone_and_the_steps_after_it_are_not_inside() -> None:
+    url = fresh()
+    with ac.run("r", store=url) as run:
+        for doc in run.cursor("index", ["a", "b"], key=str):
+            if doc == "b":
+                break
+        run.step("after", embed, "x")
+        assert {row.slot for row in ac.get("r", store=url).steps} == {"after"}
+    with ac.run("r", store=url) as run:
+        assert list(run.cursor("index", ["a", "b"], key=str)) == ["b"]
+        run.step("after", embed, "x")
+
+
+def test_a_position_that_is_gone_from_the_items_is_said() -> None:
+    url = fresh()
+    with pytest.raises(KeyboardInterrupt):
+        once(url, ["a", "b", "c"], "c")
+    with pytest.raises(ac.StepMismatch, match="'b' was done last"):
+        once(url, ["a", "c"])
+    assert worked == ["a", "b"]
+
+
+def test_without_keys_another_item_at_the_position_is_said() -> None:
+    url = fresh()
+    with pytest.raises(KeyboardInterrupt):
+        once(url, ["a", "b", "c"], "c", keyed=False)
+    with pytest.raises(ac.StepMismatch, match="item 2 is not the one"):
+        once(url, ["a", "x", "c"], keyed=False)
+
+
+def test_two_items_of_one_key_are_misuse() -> None:
+    with pytest.raises(ac.RunMisuse, match="two items have the key 'a'"):
+        once(fresh(), ["a", "a"])
+
+
+def test_every_saves_packets_and_costs_repeated_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def walk(every: int) -> int:
+        with ac.run("r", store=fresh()) as run, packets(monkeypatch) as sent:
+            assert len(list(run.cursor("index", range(10), every=every))) == 10
+            return len(sent)
+
+    assert (walk(1), walk(5), walk(100)) == (11, 3, 1)
+    url = fresh()
+    with pytest.raises(KeyboardInterrupt):
+        once(url, ["a", "b", "c", "d"], "d", every=2)
+    once(url, ["a", "b", "c", "d"], every=2)
+    assert worked == ["a", "b", "c", "c", "d"]
+
+
+@pytest.mark.parametrize("awaited", [True, False])
+def test_on_a_loop(awaited: bool) -> None:
+    url = fresh()
+
+    async def source() -> AsyncIterator[int]:
+        for number in range(4):
+            yield number
+
+    async def once_async(die_at: int) -> list[int]:
+        seen: list[int] = []
+        async with ac.run("r", store=url) as run:
+            async for number in run.cursor("index", source() if awaited else range(4)):
+                if number == die_at:
+                    raise KeyboardInterrupt
+                await run.step("embed", embed, str(number))
+                seen.append(number)
+        return seen
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(once_async(2))
+    assert asyncio.run(once_async(-1)) == [2, 3] and paid == ["0", "1", "2", "3"]
+
+
+def test_many_items_take_no_more_memory_than_few() -> None:
+    def grown(count: int) -> int:
+        def source() -> Iterator[int]:
+            yield from range(count)
+
+        with ac.run("r", store=fresh()) as run:
+            tracemalloc.start()
+            for _ in run.cursor("index", source(), every=count // 4):
+                pass
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            return peak
+
+    grown(100)
+    assert grown(40_000) < grown(100) + 200_000
