@@ -98,6 +98,22 @@ def test_a_run_whose_slot_was_moved_unseen_is_claimed_where_it_is_now(
     assert ac.get(run_name, store=store).attempt == 3
 
 
+def test_a_transaction_with_a_key_of_ones_own_goes_to_the_runs_slot_wherever_it_is(
+    cluster: Cluster, run_name: str
+) -> None:
+    def withdraw(tx: ac.Transaction) -> int:
+        left = int(tx.read("GET", tx.key("balance")) or 100) - 10
+        tx.queue("SET", tx.key("balance"), left)
+        return left
+
+    slot = slot_of_run(run_name)
+    with ac.run(run_name, store=cluster.url) as run:
+        assert run.transaction("first", withdraw) == 90
+        source = cluster.owner(slot)
+        move(cluster, slot, source, next(node for node in cluster.primaries if node is not source))
+        assert run.transaction("second", withdraw) == 80
+
+
 def test_a_refusal_to_ask_elsewhere_that_is_taken_for_a_commit_is_noticed(
     cluster: Cluster, run_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
