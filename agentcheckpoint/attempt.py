@@ -230,7 +230,7 @@ class Attempt:
         try:
             outcome = yield from commit(self.fence, change, new_token, step=slot, value=value, same=same)
         except AgentCheckpointError as exc:
-            said = self._rolled_back()
+            said = self._durability()
             if isinstance(exc, LeaseLost):
                 # The last one of an intent was not sent, and now it will not be.
                 said += yield from self._book_waste(entries[:-1] if isinstance(change.entry, Intent) else entries)
@@ -238,7 +238,7 @@ class Attempt:
                 exc.add_note(str(warning))
             raise
         note(outcome)
-        said = self._rolled_back()
+        said = self._durability()
         if isinstance(outcome, Superseded):
             said += yield from self._book_waste(entries)
         else:
@@ -266,10 +266,12 @@ class Attempt:
         yield from self.reservations.settle(wasted)
         return said
 
-    def _rolled_back(self) -> list[AgentCheckpointWarning]:
-        """What is to be said if the server has forgotten a claim of this worker; it is said once."""
+    def _durability(self) -> list[AgentCheckpointWarning]:
+        """What is to be said, once, if the server has forgotten a claim of this worker, or its replicas lag."""
         said: list[AgentCheckpointWarning] = [explain.rolled_back(self.run_id)] if self.fence.went_back else []
         self.fence.went_back = False
+        if self.store is not None and (shortfall := self.store.shortfall()) is not None:
+            said.append(shortfall)
         return said
 
     # -- account --------------------------------------------------------------------------------------------------

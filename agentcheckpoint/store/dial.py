@@ -16,6 +16,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from agentcheckpoint.errors import InvalidStore
+from agentcheckpoint.store.effects import Node, Protocol, T
+from agentcheckpoint.store.replicas import Replicas
+from agentcheckpoint.store.routed import routed
+from agentcheckpoint.store.routes import Routes
 from agentcheckpoint.store.wire import AsyncParser, AsyncWire, Parser, Wire, connect_error
 
 TIMEOUT = 5.0
@@ -56,29 +60,51 @@ class Dial:
         self._async_class = async_class
         self.name = name
         self.timeout = TIMEOUT
+        self.routes: Routes | None = None
+        """Who has what, where there are several servers."""
+        self.replicas: Replicas | None = None
+        """Those that each write waits for."""
 
-    def open(self, patience: int = 1) -> Wire:
-        """A connected wire. Raises ``NotSent``, or ``StoreRefused`` when the server refuses this user."""
+    def led(self, protocol: Protocol[T]) -> Protocol[T]:
+        """The protocol as a driver is to run it: led to its servers, and with the replicas waited for."""
+        if self.routes is not None:
+            protocol = routed(protocol, self.routes)
+        return protocol if self.replicas is None else self.replicas.acknowledged(protocol)
+
+    def _place(self, node: Node | None) -> dict[str, Any]:
+        return self._settings if node is None else self._settings | {"host": node[0], "port": node[1]}
+
+    def open(self, patience: int = 1, node: Node | None = None) -> Wire:
+        """A connected wire to the server, or to ``node``.
+
+        Raises:
+            NotSent: no connection can be made.
+            StoreRefused: the server refuses this user.
+        """
         limits = {"socket_timeout": self.timeout * patience, "retry": Retry(NoBackoff(), 0)}
-        connection = self._sync_class(**self._settings, **limits, parser_class=Parser)
+        connection = self._sync_class(**self._place(node), **limits, parser_class=Parser)
         try:
             connection.connect()
         except Exception as exc:
             raise connect_error(exc) from exc
-        return Wire(connection)
+        wire = Wire(connection)
+        wire.node = node
+        return wire
 
-    async def open_async(self, patience: int = 1) -> AsyncWire:
+    async def open_async(self, patience: int = 1, node: Node | None = None) -> AsyncWire:
         limits = {"socket_timeout": self.timeout * patience, "retry": AsyncRetry(NoBackoff(), 0)}
-        connection = self._async_class(**self._settings, **limits, parser_class=AsyncParser)
+        connection = self._async_class(**self._place(node), **limits, parser_class=AsyncParser)
         try:
             await connection.connect()
         except Exception as exc:
             raise connect_error(exc) from exc
-        return AsyncWire(connection)
+        wire = AsyncWire(connection)
+        wire.node = node
+        return wire
 
 
 def dial_url(url: str) -> Dial:
-    """A dial for ``redis://``, ``rediss://``, ``unix://`` or ``memory://``.
+    """A dial for ``redis://``, ``rediss://``, ``unix://`` or ``memory://``, for a cluster or for Sentinel.
 
     Raises:
         InvalidStore: it is none of these, or cannot be parsed.
@@ -93,29 +119,40 @@ def dial_url(url: str) -> Dial:
         from agentcheckpoint.store.memory import dial_memory
 
         return dial_memory(url)
+    if scheme.endswith(("+cluster", "+sentinel")):
+        from agentcheckpoint.store.several import dial_several
+
+        return dial_several(url)
     if scheme not in ("redis", "rediss", "unix"):
         raise InvalidStore(
-            f"{masked(url)!r} is not a store: a URL begins with redis://, rediss://, unix:// or memory://. Without a "
-            "URL, and without $AGENTCHECKPOINT_URL, an embedded server is used."
+            f"{masked(url)!r} is not a store: a URL begins with redis://, rediss://, unix:// or memory://, with "
+            "redis+cluster:// or redis+sentinel://. Without a URL, and without $AGENTCHECKPOINT_URL, an embedded "
+            "server is used."
         )
+    return _from_pool(parsed(url, masked(url)), masked(url))
+
+
+def parsed(url: str, name: str) -> Any:
+    """The connection pool that redis-py makes of a URL. Raises ``InvalidStore``, which calls it ``name``."""
+    parts = urlsplit(url)
     try:
         pool: Any = cast(Any, redis.ConnectionPool).from_url(url)
     except ValueError as exc:
         why = "what is secret in it must be percent-encoded" if _is_torn(parts) else exc
-        raise InvalidStore(f"{masked(url)!r} is not a usable URL: {why}.") from None
-    _check_parts(url, parts, pool)
-    return _from_pool(pool, masked(url))
+        raise InvalidStore(f"{name!r} is not a usable URL: {why}.") from None
+    _check_parts(name, parts, pool)
+    return pool
 
 
-def _check_parts(url: str, parts: SplitResult, pool: Any) -> None:
+def _check_parts(name: str, parts: SplitResult, pool: Any) -> None:
     """Refuses what redis-py drops without a word."""
     database = unquote(parts.path).removeprefix("/")
     if parts.scheme != "unix" and database and not (database.isascii() and database.isdigit()):
-        raise InvalidStore(f"{masked(url)!r} is not a usable URL: {database!r} is no number of a database.")
+        raise InvalidStore(f"{name!r} is not a usable URL: {database!r} is no number of a database.")
     known = _parameters(pool.connection_class) | {"max_connections", "timeout"}
     if strange := sorted({_option(pair) for pair in parts.query.split("&") if pair} - known):
         raise InvalidStore(
-            f"{masked(url)!r} is not a usable URL: redis-py has no option {', '.join(map(repr, strange))} for it."
+            f"{name!r} is not a usable URL: redis-py has no option {', '.join(map(repr, strange))} for it."
         )
 
 
@@ -123,17 +160,15 @@ def dial_client(client: object) -> Dial:
     """A dial to where a client of redis-py or fakeredis, sync or async, connects to. The client itself is not used.
 
     Raises:
-        InvalidStore: it is something else, or a cluster or sentinel client.
+        InvalidStore: it is something else.
     """
     pool = client if isinstance(client, redis.ConnectionPool | aioredis.ConnectionPool) else None
     if isinstance(client, redis.Redis | aioredis.Redis):
         pool = client.connection_pool
-    if pool is None or "Sentinel" in type(pool).__name__:
-        given = type(client if pool is None else pool)
-        raise InvalidStore(
-            f"{given.__module__}.{given.__qualname__} is not a store: give a URL, a redis.Redis, a "
-            "redis.asyncio.Redis, or a connection pool of these. Cluster and Sentinel are not supported yet."
-        )
+    if pool is None or hasattr(pool, "sentinel_manager"):
+        from agentcheckpoint.store.several import dial_several_client
+
+        return dial_several_client(client if pool is None else pool)
     where = pool.connection_kwargs
     name = f"unix://{where['path']}" if "path" in where else f"redis://{where.get('host')}:{where.get('port')}"
     return _from_pool(pool, f"{name}/{where.get('db', 0)}")
@@ -146,11 +181,16 @@ def _from_pool(pool: Any, name: str) -> Dial:
         from agentcheckpoint.store.memory import dial_fake
 
         return dial_fake(settings, name)
+    return Dial(*twins(kind, settings), name)
+
+
+def twins(kind: type[Any], settings: Mapping[str, Any]) -> tuple[type[Any], type[Any], dict[str, Any]]:
+    """A connection class, sync or async, with its twin, and the settings that both know. Raises ``InvalidStore``."""
     for sync_class, async_class in _TWINS:
         if issubclass(kind, sync_class):
-            return Dial(kind, async_class, _known(settings, async_class), name)
+            return kind, async_class, _known(settings, async_class)
         if issubclass(kind, async_class):
-            return Dial(sync_class, kind, _known(settings, sync_class), name)
+            return sync_class, kind, _known(settings, sync_class)
     raise InvalidStore(f"connections of class {kind.__module__}.{kind.__qualname__} cannot be used: give a URL.")
 
 
@@ -205,4 +245,4 @@ def _option(pair: str) -> str:
 
 def _masked_option(pair: str) -> str:
     name = _option(pair)
-    return f"{name}=***" if "password" in name or name == "username" else pair
+    return f"{name}=***" if "password" in name or name.endswith("username") else pair

@@ -19,6 +19,9 @@ Command: TypeAlias = tuple[Argument, ...]
 Reply: TypeAlias = Any
 """What redis-py's parser returns: bytes, int, None, a list of these, or a ``Refusal``."""
 
+Node: TypeAlias = tuple[str, int]
+"""A server among several: host and port."""
+
 T = TypeVar("T")
 
 
@@ -36,12 +39,13 @@ class Packet:
 
     ``held`` packets of one generator travel on one connection of its own: a WATCH means nothing on any other.
     One with a ``line`` travels on that, and does not leave if it has broken.
-    ``patience`` multiplies the time-out.
+    ``patience`` multiplies the time-out. ``node`` is the server that it goes to; ``None``: where its keys lie.
     """
 
     commands: tuple[Command, ...]
     held: bool = False
     patience: int = 1
+    node: Node | None = None
     line: Line | None = None
 
 
@@ -92,7 +96,7 @@ class _Trouble(Exception):
 
 
 class NotSent(_Trouble):
-    """The packet did not leave: no connection could be made, so nothing was applied."""
+    """The packet did not leave, or was turned away whole: nothing was applied."""
 
 
 class Lost(_Trouble):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 Persistence: TypeAlias = Literal["always", "everysec", "no", "rdb", "none", "unknown"]
@@ -47,19 +47,24 @@ class Health:
     refuse: str | None
 
 
-def assess(info: Mapping[str, str] | None, config: Mapping[str, str] | None) -> Health:
+def assess(
+    info: Mapping[str, str] | None, config: Mapping[str, str] | None, *, replicas: int = 0, failover: bool = False
+) -> Health:
     """Judge a server by its own words. What could not be read is unknown, and said to be.
 
     Args:
         info: the sections server, memory, persistence and replication of ``INFO``, merged; ``None`` if refused.
         config: what ``CONFIG GET`` says of ``CONFIG_NAMES``, as far as it is allowed; ``None`` if refused.
+        replicas: how many of its replicas each write is to wait for.
+        failover: whether a replica takes its place by itself when it dies.
     """
     info, config = info or {}, config or {}
     persistence, disk = _persistence(info, config)
     eviction = config.get("maxmemory-policy") or info.get("maxmemory_policy") or "unknown"
     maxmemory = _number(config.get("maxmemory") or info.get("maxmemory"))
     role = info.get("role") or "unknown"
-    findings = (disk, _write_finding(info), _eviction_finding(eviction, maxmemory), _role_finding(role))
+    replicated = _replica_finding(_number(info.get("connected_slaves")), replicas, failover)
+    findings = (disk, _write_finding(info), _eviction_finding(eviction, maxmemory), _role_finding(role), replicated)
     return Health(
         server=_server(info),
         persistence=persistence,
@@ -69,6 +74,14 @@ def assess(info: Mapping[str, str] | None, config: Mapping[str, str] | None) -> 
         findings=tuple(finding for finding in findings if finding is not None),
         refuse=_refusal(eviction, maxmemory, role),
     )
+
+
+def merged(each: Sequence[Health]) -> Health:
+    """What is known of several servers as one: the worst of them, with what is found of any."""
+    worst = max(each, key=lambda one: (one.refuse is not None, len(one.findings)))
+    servers = " and ".join(dict.fromkeys(one.server for one in each))
+    findings = tuple(dict.fromkeys(finding for one in each for finding in one.findings))
+    return replace(worst, server=servers, findings=findings)
 
 
 def parse_info(raw: bytes | str) -> dict[str, str]:
@@ -140,6 +153,20 @@ def _role_finding(role: str) -> str | None:
         "Whether the server is a primary or a read-only replica is unknown: a replica would refuse every commit. See "
         "to it that the URL names the primary, or allow INFO so that it can be checked."
     )
+
+
+def _replica_finding(connected: int | None, wanted: int, failover: bool) -> str | None:
+    if connected is not None and connected < wanted:
+        return (
+            f"Each write is to wait for {wanted} replica(s), and {connected} are connected: so long each takes "
+            "longer, and a failover could lose it. Connect more replicas."
+        )
+    if failover and connected and not wanted:
+        return (
+            "A replica takes the primary's place when that dies, and lags behind it: the last steps could be lost and "
+            'would be paid again; use ac.connect(url, durability="replicated").'
+        )
+    return None
 
 
 def _refusal(eviction: str, maxmemory: int | None, role: str) -> str | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from agentcheckpoint.core import ids
 from agentcheckpoint.core.models import Birth, Opened
 from agentcheckpoint.errors import CheckpointCorrupt, InvalidName, SchemaTooNew, StoreRefused, StoreUnavailable
-from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply
+from agentcheckpoint.store.effects import Command, Lost, Node, NotSent, Packet, Pause, Protocol, Refusal, Reply
 from agentcheckpoint.store.kept import parse_about
 from agentcheckpoint.store.keys import BIRTH, RunKeys, due_key, index_key, kept_index_key
 from agentcheckpoint.store.loading import parse_entry, parse_head
@@ -138,15 +138,15 @@ def rebuild(store: Store) -> int:
 
 def _tags(store: Store, last: str) -> Iterator[RunKeys]:
     """The runs that have a key of that name."""
-    cursor: Reply = b"0"
-    while True:
-        ((cursor, names),) = store.run(ask(("SCAN", cursor, "MATCH", f"ac:{{*}}:{last}", "COUNT", PAGE)))
-        for name in names:
-            tag = name.decode("utf-8", "replace").removeprefix("ac:{").removesuffix(f"}}:{last}")
-            if not tag.startswith(LISTS):
-                yield RunKeys(tag)
-        if cursor == b"0":
-            return
+    for node in store.servers():
+        cursor: Reply = b""
+        while cursor != b"0":
+            asked: Command = ("SCAN", cursor or b"0", "MATCH", f"ac:{{*}}:{last}", "COUNT", PAGE)
+            ((cursor, names),) = store.run(ask(asked, node=node))
+            for name in names:
+                tag = name.decode("utf-8", "replace").removeprefix("ac:{").removesuffix(f"}}:{last}")
+                if not tag.startswith(LISTS):
+                    yield RunKeys(tag)
 
 
 def _list_from(keys: RunKeys) -> Protocol[bool]:
@@ -178,7 +178,7 @@ def _list_kept_from(keys: RunKeys) -> Protocol[bool]:
     return True
 
 
-def ask(*commands: Command) -> Protocol[list[Reply]]:
+def ask(*commands: Command, node: Node | None = None) -> Protocol[list[Reply]]:
     """The replies to questions about the lists, which may be asked twice.
 
     Raises:
@@ -187,7 +187,7 @@ def ask(*commands: Command) -> Protocol[list[Reply]]:
     trouble: object = None
     for patience, pause in enumerate(PAUSES, start=1):
         try:
-            replies: list[Reply] = yield Packet(commands, patience=patience)
+            replies: list[Reply] = yield Packet(commands, patience=patience, node=node)
         except (NotSent, Lost) as exc:
             trouble = exc
             yield Pause(pause)

@@ -6,22 +6,13 @@ A commit that has begun is settled before a cancellation unwinds: nothing half-k
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from agentcheckpoint.errors import StoreRefused
 from agentcheckpoint.store.dial import Dial
-from agentcheckpoint.store.effects import Await, Effect, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply, T
-from agentcheckpoint.store.wire import AsyncWire, pack
-
-
-@dataclass(slots=True)
-class _Parcel:
-    packet: bytes
-    replies: int
-    patience: int
-    answer: asyncio.Future[list[Reply]]
+from agentcheckpoint.store.effects import Await, Effect, Node, NotSent, Packet, Pause, Protocol, T
+from agentcheckpoint.store.lane import Lane
+from agentcheckpoint.store.wire import AsyncWire
 
 
 @dataclass(slots=True)
@@ -35,21 +26,18 @@ class _Course:
 class LoopDriver:
     """Runs generators on one event loop, over one shared connection whose owner no caller can cancel.
 
-    Packets that are ready together leave in one write; with only one there is no wait. A held packet travels on a
-    connection of its own.
+    There is one to each server, where there are several. A held packet travels on a connection of its own.
     """
 
     def __init__(self, dial: Dial) -> None:
         self._dial = dial
-        self._wire: AsyncWire | None = None
-        self._queue: deque[_Parcel] = deque()
-        self._owner: asyncio.Task[None] | None = None
+        self._lanes: dict[Node | None, Lane] = {}
         self._users = 0
 
     async def run(self, protocol: Protocol[T]) -> T:
         """Runs it to its end even if the caller is cancelled, and then lets the cancellation go on."""
         course = _Course()
-        task = asyncio.ensure_future(self._drive(protocol, course))
+        task = asyncio.ensure_future(self._drive(self._dial.led(protocol), course))
         cancelled: asyncio.CancelledError | None = None
         while not task.done():
             try:
@@ -88,65 +76,23 @@ class LoopDriver:
             return await _wait(effect, course)
         if effect.line is not None:
             held = effect.line.wires
-            if held and held[0].dead:
+            if held and (held[0].dead or held[0].node != effect.node):
                 raise NotSent("the watching connection is gone")
         elif not effect.held:
-            return await self._submit(effect)
-        if held and held[0].dead:
-            held.clear()
+            return await self.lane(effect.node).submit(effect)
+        if held and (held[0].dead or held[0].node != effect.node):
+            await held.pop().close()
             if effect.commands[0][0] == "MULTI":
                 raise NotSent("the watching connection is gone")
         if not held:
-            held.append(await self._dial.open_async(effect.patience))
+            held.append(await self._dial.open_async(effect.patience, effect.node))
         return await held[0].exchange(effect.commands)
 
-    async def _submit(self, packet: Packet) -> list[Reply]:
-        answer: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Parcel(pack(packet.commands), len(packet.commands), packet.patience, answer))
-        if self._owner is None:
-            self._owner = asyncio.ensure_future(self._own())
-        return await answer
-
-    async def _own(self) -> None:
-        """Sends what is waiting, reads its replies, until nothing waits."""
-        batch: list[_Parcel] = []
-        try:
-            while self._queue:
-                batch = [parcel for parcel in self._queue if not parcel.answer.done()]  # the others' callers are gone
-                self._queue.clear()
-                try:
-                    await self._exchange(batch)
-                except Exception as exc:
-                    _fail(batch, exc)
-        except BaseException:
-            _fail([*batch, *self._queue], Lost("the loop is ending"))
-            raise
-        finally:
-            self._owner = None  # a task refers to its loop, which could then never be freed
-
-    async def _exchange(self, batch: list[_Parcel]) -> None:
-        if not batch:
-            return
-        wire = await self._connected(max(parcel.patience for parcel in batch))
-        refused = False
-        await wire.send(b"".join(parcel.packet for parcel in batch))
-        for parcel in batch:
-            replies = await wire.receive(parcel.replies)
-            refused = refused or isinstance(replies[-1], Refusal)
-            if not parcel.answer.done():
-                parcel.answer.set_result(replies)
-        if refused:  # after trouble, no old connection is worth its risk
-            await wire.close()
-
-    async def _connected(self, patience: int) -> AsyncWire:
-        wire = self._wire
-        if wire is not None and (wire.dead or patience > 1 or await wire.stale()):
-            self._wire = None
-            await wire.close()
-            wire = None
-        if wire is None:
-            wire = self._wire = await self._dial.open_async(patience)
-        return wire
+    def lane(self, node: Node | None = None) -> Lane:
+        """The shared connection to that server."""
+        if node not in self._lanes:
+            self._lanes[node] = Lane(self._dial, node)
+        return self._lanes[node]
 
     def retain(self) -> None:
         """Somebody will use this loop's connection for a while: it is kept open until he releases it."""
@@ -155,9 +101,9 @@ class LoopDriver:
     async def release(self) -> None:
         """The last user to leave closes the connection, so that none outlives its loop."""
         self._users -= 1
-        if self._users == 0 and self._wire is not None:
-            wire, self._wire = self._wire, None
-            await wire.close()
+        if self._users == 0:
+            for lane in tuple(self._lanes.values()):
+                await lane.close()
 
 
 async def _wait(effect: Pause | Await, course: _Course) -> Exception | None:
@@ -172,18 +118,3 @@ async def _wait(effect: Pause | Await, course: _Course) -> Exception | None:
         return ended.exception()  # type: ignore[return-value]
     finally:
         course.idle = False
-
-
-def _fail(parcels: list[_Parcel], exc: Exception) -> None:
-    """Each caller is told by an exception of its own: it is thrown into his generator, which may add to it."""
-    for parcel in parcels:
-        if not parcel.answer.done():
-            trouble: Exception
-            if isinstance(exc, NotSent | Lost):
-                trouble = type(exc)(str(exc), timed_out=exc.timed_out)
-            elif isinstance(exc, StoreRefused):
-                trouble = StoreRefused(str(exc))
-            else:
-                trouble = Lost(f"{type(exc).__name__}: {exc}")
-            trouble.__cause__ = exc
-            parcel.answer.set_exception(trouble)

@@ -14,7 +14,9 @@ PASSING = frozenset({"LOADING", "TRYAGAIN", "BUSY", "MASTERDOWN", "CLUSTERDOWN"}
 
 ADVICE = {
     "OOM": "It is out of memory: raise maxmemory or free some, then open the run again.",
-    "READONLY": "It is a replica: use the URL of the primary.",
+    "READONLY": "It is a replica: use the URL of the primary, or of Sentinel (redis+sentinel://).",
+    "MOVED": "It is one node of a cluster: use redis+cluster://HOST:PORT.",
+    "CROSSSLOT": "Keys of one transaction must lie in one slot of the cluster.",
     "NOPERM": "The ACL user may not do this: docs/store.md lists the commands and keys that are needed.",
     "NOAUTH": "It requires a password: put it into the URL, redis://:PASSWORD@host.",
     "WRONGPASS": "The user name or password is wrong.",

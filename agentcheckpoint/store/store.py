@@ -6,12 +6,14 @@ import asyncio
 import weakref
 from typing import TYPE_CHECKING
 
+from agentcheckpoint.errors import StoreUnavailable
 from agentcheckpoint.store.dial import Dial
-from agentcheckpoint.store.effects import Protocol, T
+from agentcheckpoint.store.effects import Node, NotSent, Protocol, T
 from agentcheckpoint.store.loop_driver import LoopDriver
 from agentcheckpoint.store.thread_driver import ThreadDriver
 
 if TYPE_CHECKING:
+    from agentcheckpoint.errors import DurabilityWarning
     from agentcheckpoint.store.health import Health
 
 
@@ -45,6 +47,30 @@ class Store:
         if driver is None:  # no lock: nobody but this loop's own thread asks for this loop
             driver = self._loops[loop] = LoopDriver(self._dial)
         return driver
+
+    def servers(self) -> tuple[Node | None, ...]:
+        """The servers that take writes, as they are now; ``None``: the only one.
+
+        Raises:
+            StoreUnavailable: nobody says which they are.
+            StoreRefused.
+        """
+        if self._dial.routes is None:
+            return (None,)
+        try:
+            self._threads.run(self._dial.routes.look())
+        except NotSent as exc:
+            raise StoreUnavailable(f"{self.name}: {exc}. Are the servers up, and is the URL right?") from exc
+        return self._dial.routes.primaries
+
+    @property
+    def replicas(self) -> int:
+        """How many replicas each write waits for."""
+        return 0 if self._dial.replicas is None else self._dial.replicas.count
+
+    def shortfall(self) -> DurabilityWarning | None:
+        """What is to be said, once, about replicas that have not acknowledged the last writes."""
+        return None if self._dial.replicas is None else self._dial.replicas.shortfall()
 
     def close(self) -> None:
         """Closes idle connections. The store can be used again."""

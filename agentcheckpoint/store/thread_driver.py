@@ -11,11 +11,12 @@ import time
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 from agentcheckpoint.errors import AgentCheckpointError, RunMisuse
 from agentcheckpoint.store.dial import Dial
-from agentcheckpoint.store.effects import Await, Effect, Lost, NotSent, Packet, Pause, Protocol, T
+from agentcheckpoint.store.effects import Await, Effect, Lost, Node, NotSent, Packet, Pause, Protocol, T
 from agentcheckpoint.store.wire import Wire
 
 SPARE = 8
@@ -45,6 +46,7 @@ class ThreadDriver:
 
     def run(self, protocol: Protocol[T]) -> T:
         """Runs it to its end, and then raises an interrupt that came meanwhile."""
+        protocol = self._dial.led(protocol)
         held: list[Wire] = []
         interrupts: list[BaseException] = []
         try:
@@ -92,36 +94,42 @@ class ThreadDriver:
             return effect.future.exception()
         if effect.line is not None:
             held = effect.line.wires
-            if held and held[0].dead:
+            if held and (held[0].dead or held[0].node != effect.node):
                 raise NotSent("the watching connection is gone")
         elif not effect.held:
-            wire = self._take(effect.patience)
+            wire = self._take(effect)
             try:
                 return wire.exchange(effect.commands)
             finally:
                 self._give_back(wire)
-        if held and held[0].dead:
-            held.clear()
+        if held and (held[0].dead or held[0].node != effect.node):
+            self._give_back(held.pop())
             if effect.commands[0][0] == "MULTI":  # its WATCH was on the connection that is gone
                 raise NotSent("the watching connection is gone")
         if not held:
-            held.append(self._take(effect.patience))
+            held.append(self._take(effect))
         return held[0].exchange(effect.commands)
 
-    def _take(self, patience: int) -> Wire:
+    def _take(self, packet: Packet) -> Wire:
         if self._pid != os.getpid():  # a fork: the connections are the parent's
             self._idle, self._pid = deque(), os.getpid()
-        while (wire := self._spare()) is not None:
-            if patience == 1 and not wire.stale():
+        while (wire := self._spare(packet.node)) is not None:
+            if packet.patience == 1 and not wire.stale():
                 return wire
             wire.close()  # after trouble, no old connection is worth its risk
-        return self._dial.open(patience)
+        return self._dial.open(packet.patience, packet.node)
 
-    def _spare(self) -> Wire | None:
+    def _spare(self, node: Node | None) -> Wire | None:
+        """An idle connection to that server, the one that was used last."""
         try:
-            return self._idle.pop()
-        except IndexError:
+            for _ in range(len(self._idle)):
+                wire = self._idle.pop()
+                if wire.node == node:
+                    return wire
+                self._idle.appendleft(wire)
+        except IndexError:  # other threads took them
             return None
+        return None
 
     def _give_back(self, wire: Wire) -> None:
         if not wire.dead and wire.clean and len(self._idle) < SPARE and self._pid == os.getpid():
@@ -131,8 +139,9 @@ class ThreadDriver:
 
     def close(self) -> None:
         """Closes the idle connections."""
-        while (wire := self._spare()) is not None:
-            wire.close()
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().close()
 
 
 def _refuse_to_block(future: Future[None]) -> None:

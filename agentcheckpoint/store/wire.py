@@ -14,7 +14,7 @@ from redis import exceptions as rx
 from redis._parsers import _AsyncRESP2Parser, _RESP2Parser  # pyright: ignore[reportPrivateUsage]
 
 from agentcheckpoint.errors import StoreRefused
-from agentcheckpoint.store.effects import Command, Lost, NotSent, Refusal, Reply
+from agentcheckpoint.store.effects import Command, Lost, Node, NotSent, Refusal, Reply
 
 
 class Parser(_RESP2Parser):
@@ -81,8 +81,9 @@ def _is_timeout(exc: BaseException | None) -> bool:
 
 def _clean_after(commands: Sequence[Command], replies: Sequence[Reply], before: bool) -> bool:
     """Whether no WATCH or MULTI is left on the connection: EXEC ends both, unless it was refused."""
-    if commands[-1][0] == "EXEC":
-        return not isinstance(replies[-1], Refusal)
+    last = -2 if commands[-1][0] == "WAIT" and len(commands) > 1 else -1
+    if commands[last][0] == "EXEC":
+        return not isinstance(replies[last], Refusal)
     return before and all(command[0] != "WATCH" for command in commands)
 
 
@@ -92,6 +93,8 @@ class Wire:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self.dead = False
+        self.node: Node | None = None
+        """Which of several servers it leads to."""
         self.clean = True
         """No WATCH is set on it: it may be lent to another."""
 
@@ -141,6 +144,7 @@ class AsyncWire:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self.dead = False
+        self.node: Node | None = None
 
     async def stale(self) -> bool:
         try:

@@ -124,9 +124,9 @@ class Scene:
         assert self.go_on.wait(PATIENCE)
 
 
-def play(binary: str, room: Path, rng: random.Random, who: Who) -> list[str]:
-    """What is wrong after a failover; each of these finds what was acknowledged on the primary lost."""
-    pair = Pair(binary, room)
+def play(binary: str, room: Path, rng: random.Random, who: Who, made: Callable[[str, Path], Pair] = Pair) -> list[str]:
+    """What is wrong after a failover of such a pair; each of these finds what the primary acknowledged last lost."""
+    pair = made(binary, room)
     scene = Scene(pair, Diary(room / "diary"), "failover", rng)
     found: list[str] = []
     try:

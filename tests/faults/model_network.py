@@ -12,7 +12,7 @@ from typing import Any, Literal
 from redis import ConnectionError as BrokenConnection
 
 from agentcheckpoint.store.dial import Dial
-from agentcheckpoint.store.effects import Command, NotSent
+from agentcheckpoint.store.effects import Command, Node, NotSent, Protocol, T
 from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.wire import Wire, pack
 
@@ -50,7 +50,10 @@ class Network:
         self.sender: Fence | None = None
         self.ghosts: list[Ghost] = []
 
-    def open(self, patience: int = 1) -> Wire:
+    def led(self, protocol: Protocol[T]) -> Protocol[T]:
+        return protocol
+
+    def open(self, patience: int = 1, node: Node | None = None) -> Wire:
         if self.fate == "unreachable":
             raise NotSent(self.fate)
         wire = self._dial.open(patience)

@@ -47,8 +47,8 @@ def hurry(store: ac.Store, seconds: float = 0.1) -> None:
         idle._connection._sock.settimeout(seconds)
         idle._connection._parser._buffer.socket_timeout = seconds  # else it is set back by a look for what is unread
     for driver in store._loops.values():
-        if driver._wire is not None:
-            driver._wire._connection.socket_timeout = seconds
+        if driver.lane().wire is not None:
+            driver.lane().wire._connection.socket_timeout = seconds
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ async def test_a_step_that_cannot_even_connect_ends_as_soon(server: RedisServer,
 
     with pytest.raises(ac.StoreUnavailable):
         async with ac.run("r", store=store) as run:
-            wire = store.loop_driver()._wire
+            wire = store.loop_driver().lane().wire
             assert wire is not None
             await wire.close()
             await run.step("s", freezes)

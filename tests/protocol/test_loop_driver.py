@@ -79,7 +79,7 @@ async def test_each_caller_of_a_batch_is_told_by_an_exception_of_its_own(
     else:
         store.loop_driver().retain()
         await store.run_async(ask("PING"))
-        wire: Any = store.loop_driver()._wire
+        wire: Any = store.loop_driver().lane().wire
         wire._connection.socket_timeout = 0.1
         blocked = asyncio.ensure_future(store.run_async(ask("BLPOP", "nothing", "600")))
     errors = await asyncio.gather(*(store.run_async(caught()) for _ in range(3)))
@@ -179,7 +179,7 @@ async def test_a_connection_that_was_closed_while_idle_is_noticed_before_it_is_u
     idle = await store.run_async(ask("CLIENT", "ID"))
     assert await store.run_async(ask("CLIENT", "ID")) == idle, "it is kept"
     await asyncio.to_thread(store.run, ask("CLIENT", "KILL", "ID", idle))
-    wire = store.loop_driver()._wire
+    wire = store.loop_driver().lane().wire
     assert wire is not None
     while not await wire.stale():
         await asyncio.sleep(0.01)

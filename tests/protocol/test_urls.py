@@ -12,6 +12,7 @@ from servers import RedisServer
 
 import agentcheckpoint as ac
 from agentcheckpoint.store.dial import dial_client, dial_url, masked
+from agentcheckpoint.store.routes import MasterRoute
 
 SECRET = "hush"
 SECRETS = [
@@ -87,9 +88,38 @@ def test_a_part_that_means_nothing_is_refused_by_name(url: str, part: str) -> No
         dial_url(url)
 
 
-def test_a_client_of_a_sentinel_is_refused_by_the_class_of_its_pool() -> None:
+def test_servers_under_sentinel_and_of_a_cluster_are_named_without_their_secrets() -> None:
+    ours = f"redis+sentinel://me:{SECRET}@h:1,[::1]/m/2?sentinel_password={SECRET}&sentinel_username={SECRET}"
+    dial = dial_url(ours)
+    assert isinstance(dial.routes, MasterRoute) and dial.routes.sentinels == (("h", 1), ("::1", 26379))
+    assert SECRET not in dial.name and dial.name.startswith("redis+sentinel://me:***@h:1,[::1]/m/2?")
+    assert dial_url(f"rediss+cluster://:{SECRET}@h,i:2/0").name == "rediss+cluster://:***@h,i:2/0"
+    client = Sentinel([("h", 1)]).master_for("m", db=3, password=SECRET)
+    assert dial_client(client).name == "redis+sentinel://h:1/m/3"
+
+
+@pytest.mark.parametrize(
+    ("url", "part"),
+    [
+        ("redis+sentinel://h:1", "does not name the primary"),
+        ("redis+sentinel://h:1/m/x", "'x' is no number of a database"),
+        ("redis+sentinel://h:1/m?sentinel_retries=3", "no option 'retries'"),
+        ("redis+cluster://h:1/3", "database 0 alone"),
+        ("redis+cluster://h:1?sentinel_password=x", "no Sentinels"),
+        ("redis+cluster://h:1,:2", "':2' is no HOST:PORT"),
+        ("redis+cluster://h:x", "'h:x' is no HOST:PORT"),
+        ("redis+cluster://", "HOST:PORT"),
+        ("unix+cluster://h:1", r"rediss\+cluster://"),
+    ],
+)
+def test_a_url_of_several_servers_that_means_nothing_is_refused_by_name(url: str, part: str) -> None:
+    with pytest.raises(ac.InvalidStore, match=part):
+        dial_url(url)
+
+
+def test_a_client_of_a_replica_is_refused() -> None:
     with pytest.raises(ac.InvalidStore, match="SentinelConnectionPool is not a store"):
-        dial_client(Sentinel([("h", 1)]).master_for("m"))
+        dial_client(Sentinel([("h", 1)]).slave_for("m"))
 
 
 def test_a_store_in_memory_without_fakeredis_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
