@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agentcheckpoint.cli.output import Output, OutputOption, say_json
+from agentcheckpoint.cli.output import Output, OutputOption, Url, say_record
 from agentcheckpoint.demo import LATENCY, DemoFailed
 
 if TYPE_CHECKING:
@@ -35,12 +35,7 @@ def demo(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Choose the same moments again.", show_default=False)] = None,
     latency: Annotated[float, typer.Option(min=0, help="Seconds that the model takes to answer.")] = LATENCY,
-    url: Annotated[
-        str | None,
-        typer.Option(
-            help="A Redis or Valkey server; else $AGENTCHECKPOINT_URL, else an embedded one.", show_default=False
-        ),
-    ] = None,
+    url: Url = None,
     output: OutputOption = Output.text,
 ) -> None:
     """Kill an agent while it works, start it again, and compare what it paid with the provider's own journal.
@@ -91,7 +86,7 @@ def _play(terms: Terms, documents: int, room: Path, output: Output) -> None:
 
     store = connect(terms.store)
     chatter = Console(stderr=True, highlight=False)
-    console = chatter if output is Output.json else Console(highlight=False)
+    console = chatter if output is not Output.text else Console(highlight=False)
     with Story(console, progress=console if console.is_terminal else chatter) as story:
         story.begins(documents, terms.question, store.name)
         try:
@@ -102,8 +97,8 @@ def _play(terms: Terms, documents: int, room: Path, output: Output) -> None:
         story.ends(outcome)
     said = room / "errors"
     typer.echo(said.read_text("utf-8", "replace"), err=True, nl=False)
-    if output is Output.json:
-        say_json(outcome.as_data())
+    if output is not Output.text:
+        say_record(outcome.as_data(), output)
     if terms.store is None and not os.environ.get("AGENTCHECKPOINT_URL"):
         chatter.print("The embedded server keeps running: `agentcheckpoint server stop` ends it.", style="dim")
     if outcome.problems:
