@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import warnings
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Annotated, TextIO
 
 import typer
@@ -36,6 +37,8 @@ _CODES: tuple[tuple[type[errors.AgentCheckpointError], int], ...] = (
     (errors.InvalidName, 2),
     (errors.AgentCheckpointError, 1),
 )
+
+SHORT = "ackp"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -79,13 +82,13 @@ def _root(
 
 
 def main() -> None:
-    """The entry point of ``agentcheckpoint``."""
+    """The entry point of ``agentcheckpoint``, and of ``ackp``, its short name."""
     warnings.showwarning = _show_warning
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 is no reason to fail
     try:
-        app(prog_name="agentcheckpoint")
+        app(prog_name=SHORT if Path(sys.argv[0]).name == SHORT else "agentcheckpoint")
     except errors.AgentCheckpointError as error:
         typer.echo(f"agentcheckpoint: {error}", err=True)
         sys.exit(next(code for kind, code in _CODES if isinstance(error, kind)))

@@ -16,6 +16,8 @@ def status(output: OutputOption = Output.text) -> None:
     """Say whether the embedded server runs. Exit code 3: it does not.
 
     It is the one of $AGENTCHECKPOINT_HOME, else of the user's data directory.
+
+    Example: agentcheckpoint server status -o json
     """
     from agentcheckpoint.store.embedded import server_status, state_directory
 
@@ -34,7 +36,10 @@ def status(output: OutputOption = Output.text) -> None:
 
 @server.command()
 def stop(output: OutputOption = Output.text) -> None:
-    """Stop the embedded server. Its data stays, and the next run starts it again."""
+    """Stop the embedded server. Its data stays, and the next run starts it again.
+
+    Example: agentcheckpoint server stop
+    """
     from agentcheckpoint.store.embedded import state_directory, stop_server
 
     home = state_directory()

@@ -92,14 +92,14 @@ def play_live(terms: Terms, model: str | None, store: Store, room: Path, listene
         chapters.append(Chapter(life, paid, after.attempts - before.attempts))
         listener.lived(number, chapters[-1])
     seen = view.get(run_id, store=store)
-    paid = [entry.slot for entry in seen.ledger if entry.bill == "paid"]
+    bought = [entry.slot for entry in seen.ledger if entry.bill == "paid"]
     return LiveOutcome(
         run_id=run_id,
         chapters=tuple(chapters),
         asked=terms.kills,
         steps=sum(row.outcome == "done" for row in seen.steps),
         cost=seen.cost,
-        bought_twice=len(paid) - len(set(paid)),
+        bought_twice=len(bought) - len(set(bought)),
         answer=chapters[-1].life.answer or "",
     )
 
