@@ -100,7 +100,7 @@ def said(url: str, *words: str) -> str:
 def likeness(picture: str) -> list[str]:
     """The words of a picture, without what each run has of its own: times, and the lengths of bars."""
     texts = re.findall(r"<text [^>]*>(.*?)</text>", picture)
-    joined = re.sub(r"\d+(\.\d+)?(ms|s|m)\b", "T", " ".join(texts).replace("&#160;", " "))
+    joined = re.sub(r"\d+(\.\d+)?(ms|s|m)\b|\d{4}-\d\d-\d\d|\d\d:\d\d", "T", " ".join(texts).replace("&#160;", " "))
     return re.sub(r"[█▒░]+", "█", joined).split()
 
 

@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -382,6 +383,50 @@ def test_a_run_goes_back_after_it_was_shown_what_that_means(url: str, command: C
     assert [e for e in ac.get("lost", store=url).entries if e.k == "rewound"]
     wrong = command("rewind", "lost", "--after", "never")
     assert wrong.code == 1 and "never" in wrong.err
+
+
+@ac.agent
+def greet(name: str) -> str:
+    print("hello")
+    return name
+
+
+@ac.agent
+def asks(name: str) -> str:
+    return ac.Run.current().wait_for("who", str, prompt=name)
+
+
+@ac.agent
+def other(name: str) -> str:
+    return name
+
+
+def test_an_attempt_is_made_here(url: str, command: Command) -> None:
+    here = f"{__name__}:greet"
+    greet.using(store=url).submit("greets", "ada")
+    done = command("resume", here, "gre", "-o", "json")
+    assert done.code == 0 and done.data["state"] == "completed" and done.err == "hello\n"
+    asks.using(store=url).submit("question", "who?")
+    waits = command("resume", f"{__name__}:asks", "question")
+    assert waits.code == 4 and waits.out.startswith("question: waiting")
+    again = command("resume", here, "greets")
+    assert again.code == 0 and again.out.startswith("greets: completed") and again.err == ""
+
+
+@pytest.mark.parametrize(
+    ("agent", "run", "code", "says"),
+    [("other", "greets", 1, "greet"), ("greet", "nowhere", 3, "nowhere"), ("nothing", "greets", 2, "nothing")],
+)
+def test_what_cannot_be_resumed_is_said(agent: str, run: str, code: int, says: str, url: str, command: Command) -> None:
+    greet.using(store=url).submit("greets", "ada")
+    ran = command("resume", f"{__name__}:{agent}", run)
+    assert ran.code == code and says in ran.err
+
+
+@pytest.mark.parametrize("words", [("runs",), ("tail", "x"), ("doctor",)], ids=" ".join)
+def test_a_store_that_is_not_there_is_exit_code_5(words: tuple[str, ...], command: Command, tmp_path: Path) -> None:
+    asked = command(*words, "--store", f"unix://{tmp_path}/nothing")
+    assert (asked.code, asked.out) == (5, "") and asked.err.startswith("agentcheckpoint: unix://")
 
 
 # -- all of them ------------------------------------------------------------------------------------------------------

@@ -48,7 +48,17 @@ def resume(
     else:
         error = None if worked.error is None else {"type": type(worked.error).__name__, "message": str(worked.error)}
         say_record({**run_record(seen), "error": error}, output)
-    raise typer.Exit(OUTCOMES.get(seen.state, 1))
+    raise typer.Exit(_code(worked.error))
+
+
+def _code(error: BaseException | None) -> int:
+    """What ended the attempt, or kept it from beginning, as an exit code."""
+    from agentcheckpoint.core.lifecycle import leaves
+    from agentcheckpoint.errors import Suspended
+
+    if error is None:
+        return OUTCOMES["completed"]
+    return OUTCOMES["waiting"] if all(isinstance(end, Suspended) for end in leaves(error)) else 1
 
 
 def retry(run: RunName, namespace: Namespace = "default", url: Url = None, output: OutputOption = Output.text) -> None:
