@@ -86,7 +86,7 @@ def _check_live(live: bool, model: str | None, seed: int | None) -> None:
         raise typer.BadParameter("--live needs a key in $OPENAI_API_KEY")
     if live and seed is not None:
         raise typer.BadParameter(
-            "--live kills after so many commits: to choose moments, it would have to pay for a run"
+            "--seed chooses moments, for which --live would have to pay for a run: it kills after so many commits"
         )
     if model is not None and not live:
         raise typer.BadParameter("--model is for --live: the provider on loopback has one model")
