@@ -73,6 +73,8 @@ if TYPE_CHECKING:
     from agentcheckpoint.errors import UnrecordedCallWarning as UnrecordedCallWarning
     from agentcheckpoint.errors import WaitNotFound as WaitNotFound
     from agentcheckpoint.errors import WaitTimeout as WaitTimeout
+    from agentcheckpoint.export import export_run as export_run
+    from agentcheckpoint.export import import_run as import_run
     from agentcheckpoint.forks import fork as fork
     from agentcheckpoint.forks import rewind as rewind
     from agentcheckpoint.identity import idempotency_key as idempotency_key
@@ -170,6 +172,7 @@ _HOME = {
     "jobs.worker": ("Worker",),
     "openai.calls": ("name", "reject"),
     "openai.client": ("wrap",),
+    "export": ("export_run", "import_run"),
     "forks": ("fork", "rewind"),
     "previewing": ("Preview", "preview"),
     "retries.conditions": ("stop_after_cost", "stop_if_no_progress"),

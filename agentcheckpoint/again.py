@@ -46,6 +46,7 @@ def try_again(plan: Plan) -> Flow[Any]:
             return failed
         yield from trial.before_sleep()
         trial.go_on()
+        plan.attempt.check()  # where no time is waited, nothing else would hear that the attempt is to end
 
 
 def _trial(plan: Plan) -> Trial:

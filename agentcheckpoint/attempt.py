@@ -41,12 +41,14 @@ from agentcheckpoint.store.upkeep import book_waste
 if TYPE_CHECKING:
     from agentcheckpoint.retries.policy import Decision, Trial
 
+on_decision: list[Callable[[Attempt, Call, Done | None], None]] = []
+"""Called with each call once it is known what answers it: a record, or nothing, so that it is executed or refused."""
 before_call: list[Callable[[Attempt, str, Callable[[], Any]], Callable[[], Any]]] = []
 """Called with a step's slot and function before it is called; what they return is called instead."""
 before_commit: list[Callable[[Attempt, Change], None]] = []
 """Called before each commit is sent."""
 after_commit: list[Callable[[Attempt, Change], None]] = []
-"""Called after each commit that was applied. The crash points of tests and of the demo hang at these three."""
+"""Called after each commit that was applied. The crash points of tests and of the demo hang at these last three."""
 
 
 def new_id() -> str:
@@ -161,11 +163,12 @@ class Attempt:
         oldest = self.now_ms() - int(step.max_age * 1000) if step.max_age is not None and too_old else None
         on_inputs = step.on_mismatch or self.options.on_mismatch
         told = answer(call, on_version(step), on_inputs, oldest)
-        if record is None or told == "run":
-            return None
-        if told == "refuse":
+        answered = record if told == "replay" else None
+        for observe in on_decision:
+            observe(self, call, answered)
+        if told == "refuse" and record is not None:
             raise explain.step_mismatch(self.run_id, call, record, function)
-        return record
+        return answered
 
     def fetch(self, done: Done) -> Protocol[bytes]:
         """The result bytes of a record, through the chain of codecs."""

@@ -21,11 +21,12 @@ from agentcheckpoint.previewing import Preview
 from agentcheckpoint.results import revive
 from agentcheckpoint.store.asking import take_back
 from agentcheckpoint.store.connect import Connectable, connect
-from agentcheckpoint.store.copying import Copy, check_free, copy_run
+from agentcheckpoint.store.copying import Copy, copy_run
 from agentcheckpoint.store.index import list_due, list_run
 from agentcheckpoint.store.loading import Loaded
 from agentcheckpoint.store.reading import read_results, snapshot
 from agentcheckpoint.store.store import Store
+from agentcheckpoint.store.whole import check_free
 from agentcheckpoint.taking import leave_as_it_is
 from agentcheckpoint.taking import revive as let_go_on
 

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from agentcheckpoint import current
 from agentcheckpoint.attempt import Attempt, new_id
 from agentcheckpoint.core.ledger import answer_money, money
-from agentcheckpoint.core.lifecycle import LOOK_MS, due_after, state_after
+from agentcheckpoint.core.lifecycle import ENDED, LOOK_MS, due_after, state_after
 from agentcheckpoint.core.models import Closed, Payload, RunState
 from agentcheckpoint.core.progress import NOT_OPENED, Progress, leave, spent_at_most
 from agentcheckpoint.errors import CommitUnknown, CrashLoop, RunDeleted, RunMisuse, UnmetStepsWarning
@@ -170,7 +170,9 @@ def _close(attempt: Attempt, error: BaseException | None, data: bytes | None) ->
     yield Perform(end_attempt(attempt, closed, stored))
     if not attempt.is_listed:  # what was to say so was lost
         yield Perform(_list(attempt))
-    yield Perform(list_due(attempt.namespace, attempt.run_id, closed.due))
+    # An end that was asked for as the run was left was heard by nobody: whoever looks for work notes it.
+    unheard = bool(attempt.fence.cancelled) and state not in ENDED
+    yield Perform(list_due(attempt.namespace, attempt.run_id, closed.at if unheard else closed.due))
     if state == "waiting":
         yield Perform(wake_if_answered(attempt))
     if error is None:

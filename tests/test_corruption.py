@@ -1,4 +1,4 @@
-"""Every stored field of a run, damaged 200 times: only our errors, nothing run, nothing lost, nothing bought again."""
+"""Every stored field of a run, damaged 50 times (200 in a full search): only our errors, nothing run, lost or bought."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from agentcheckpoint.errors import DurabilityWarning
 
 __all__ = ["embedded_url"]
 
-PER_FIELD = 200
+PER_FIELD = 50
 
 
 @pytest.mark.timeout(900)
-def test_every_stored_field_is_damaged_two_hundred_times() -> None:
+def test_every_stored_field_is_damaged_fifty_times() -> None:
     kept, _ = golden.load(golden.path_of(SCHEMA))
     tally = corruption.search(PER_FIELD, seed=1)
     assert not tally.violations, "\n".join(map(str, tally.violations[:20]))
@@ -30,7 +30,7 @@ def test_every_stored_field_is_damaged_two_hundred_times() -> None:
     assert tally.fired == tally.scenarios > 0.95 * fields * PER_FIELD, "most mutations must really change something"
     # Each way to end is met: the search tells refusals from replays and from what cannot be told.
     for way in ("fast: refused", "fast: read as before", "fast: another true story"):
-        assert tally.notes[way] > 1000, way
+        assert tally.notes[way] > 250, way
     for way in ("whole: refused", "whole: replayed", "whole: not shown", "whole: deleted"):
         assert tally.notes[way] > 50, way
 

@@ -24,7 +24,7 @@ from agentcheckpoint.core.ids import run_tag
 from agentcheckpoint.core.lifecycle import since_restart
 from agentcheckpoint.core.models import Done, Inputs, Intent, Payload, Rewound
 from agentcheckpoint.core.standing import find, rewound, standing, there_after
-from agentcheckpoint.store import copying
+from agentcheckpoint.store import copying, whole
 from agentcheckpoint.store.effects import Lost
 from agentcheckpoint.store.keys import RunKeys
 from agentcheckpoint.store.wire import Wire
@@ -160,15 +160,15 @@ def test_a_taken_or_deleted_id_is_refused_and_nothing_is_left(dry_run: bool) -> 
 
 
 def test_two_forks_to_one_id_make_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    url, once = fresh(), copying._look_once_more
+    url, once = fresh(), whole._look_once_more
     work(url)
 
     def meanwhile(*args: Any) -> Any:
-        monkeypatch.setattr(copying, "_look_once_more", once)
+        monkeypatch.setattr(whole, "_look_once_more", once)
         ac.fork("run-1", after="search[a]", as_="run-2", store=url)
         return (yield from once(*args))
 
-    monkeypatch.setattr(copying, "_look_once_more", meanwhile)
+    monkeypatch.setattr(whole, "_look_once_more", meanwhile)
     with pytest.raises(ac.RunExists):
         ac.fork("run-1", after="plan", as_="run-2", store=url)
     assert len(logged(url, "run-2", Done)) == 2 and len(stored(url, "run-2")) == 5, "no orphans"
@@ -286,7 +286,7 @@ def test_killed_at_any_packet_there_is_the_whole_fork_or_none_and_it_can_be_done
             except ac.RunNotFound:
                 made.append(False)
                 keys = stored(url, "run-2")
-                assert all(0 < ask(url, "PTTL", key.decode()) <= copying.LEFT_MS for key in keys)
+                assert all(0 < ask(url, "PTTL", key.decode()) <= whole.LEFT_MS for key in keys)
                 ac.fork("run-1", after="search[b]", as_="run-2", store=url)
             keys_of = RunKeys(run_tag("default", "run-2"))
             token = ask(url, "GET", keys_of.head).decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from decimal import Decimal
 
@@ -72,6 +73,22 @@ def test_there_is_a_case_for_each_side_of_each_commit() -> None:
     assert {"before-intent-chat", "after-intent-chat", "before-done-chat", "after-done-chat"} <= {*names}
 
 
+def test_the_cases_do_not_depend_on_what_of_parallel_steps_was_first() -> None:
+    """Under xdist each worker collects them; this suite's own matrices are collected so."""
+    rests = iter([0.02, 0, 0, 0.02])
+
+    async def rest(n: int) -> int:
+        await asyncio.sleep(next(rests))
+        return n
+
+    async def parallel(bench: Bench) -> list[int]:
+        async with ac.run("r", store=bench.store, namespace=bench.namespace) as run:
+            return await asyncio.gather(*(run.step(ac.Step("rest", key=str(n)), rest, n) for n in (1, 2)))
+
+    once, again = crash_matrix(parallel), crash_matrix(parallel)
+    assert [*map(str, once)] == [*map(str, again)] and len(once) == 6
+
+
 def test_an_agent_that_pays_outside_of_its_steps_fails_the_matrix() -> None:
     def careless(bench: Bench) -> str:
         client = OpenAI(base_url=bench.provider.url, api_key="test")
@@ -118,6 +135,50 @@ def test_a_seeded_run_goes_on_after_its_seed_with_typed_results() -> None:
         assert ([step.slot for step in view.steps], view.state) == (["plan"], "interrupted")
         assert life(bench) == "<mine>", "the plan was replayed, typed"
         assert_paid_once("r", provider, store=bench.store)
+
+
+def index(start: int) -> list[int]:
+    cursor, met = ac.Cursor(int, start=0), list[int]()
+    while cursor.value < 5:
+        met.append(cursor.value)
+        cursor.set(cursor.value + 1)
+    return met
+
+
+async def index_async(start: int) -> list[int]:
+    cursor, met = ac.AsyncCursor(int, start=0), list[int]()
+    while cursor.value < 5:
+        met.append(cursor.value)
+        await cursor.set(cursor.value + 1)
+    return met
+
+
+def test_a_seeded_cursor_is_where_the_next_attempt_begins() -> None:
+    def loop(url: str) -> list[int]:
+        with ac.run("r", store=url) as run:
+            return run.step("index", index, len(run.step("plan", make_plan, "q").urls))
+
+    url = fresh()
+    with seed_run({"plan": Plan(urls=["mine"])}, cursors={"index": 3}):
+        loop(url)
+    assert [step.slot for step in ac.get("r", store=url).steps] == ["plan"]
+    assert loop(url) == [3, 4]
+
+
+async def test_so_does_that_of_an_async_loop() -> None:
+    async def loop(url: str) -> list[int]:
+        async with ac.run("r", store=url) as run:
+            return await run.step("index", index_async, 1)
+
+    url = fresh()
+    with seed_run(cursors={"index": 4}):
+        await loop(url)
+    assert await loop(url) == [4]
+
+
+def test_a_cursor_of_a_step_that_is_not_called_is_an_error() -> None:
+    with Provider() as provider, pytest.raises(AssertionError, match="'nothing'"), seed_run(cursors={"nothing": 1}):
+        life(Bench(fresh(), "default", provider))
 
 
 def test_a_seed_for_a_step_that_is_not_called_is_an_error() -> None:

@@ -90,22 +90,6 @@ def test_a_matrix_test_without_its_argument_is_refused(pytester: pytest.Pytester
     result.stdout.fnmatch_lines(["*takes the argument crash_case*"])
 
 
-def test_under_xdist_all_workers_have_the_same_cases(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    pytester.makepyfile(
-        AGENT.replace("from openai import OpenAI", "")
-        + """
-    @pytest.mark.crash_matrix(life=lambda bench: research.using(store=bench.store).run("r-1", "q"))
-    def test_good(crash_case):
-        crash_case.check()
-    """
-    )
-    plugins = ("-p", "agentcheckpoint.testing.plugin", "-p", "xdist.plugin")
-    pytester.runpytest_subprocess(*plugins, "-n2").assert_outcomes(passed=4)
-
-
 def test_the_example_is_an_example_that_passes(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_my_agent=(ROOT / "examples" / "test_my_agent.py").read_text("utf-8"))
     pytester.runpytest_inprocess(*QUIET).assert_outcomes(passed=11)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import functools
 import math
+import sys
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from openai.types.responses import FunctionToolParam
 from tenacity import AsyncRetrying, Retrying, retry, stop_after_attempt
 
 import agentcheckpoint as ac
+from agentcheckpoint import testing
 
 
 @dataclass
@@ -406,3 +408,49 @@ def jobs() -> None:
     assert_type(ac.Worker([asked], concurrency=2).run(), int)
     ac.Worker([asked], on_attempt=lambda run_id, agent, worked, seconds: print(worked.state, seconds + 1))
     ac.work_on("asked", "r")  # type: ignore[arg-type]
+
+
+def renewed(old: int) -> Plan:
+    return Plan([str(old)])
+
+
+def edited_steps() -> None:
+    ac.Step("plan", version=2, max_age=60, migrate=renewed)
+    ac.Step("plan", version="2026-07")
+    ac.step(version=2, max_age=1.5, migrate=renewed)
+    ac.Step("plan", version=1.5)  # type: ignore[arg-type]
+    ac.Step("plan", max_age="1h")  # type: ignore[arg-type]
+    ac.Step("plan", migrate="renewed")  # type: ignore[arg-type]
+
+
+def one_life(bench: testing.Bench) -> str:
+    assert_type(bench.provider.url, str)
+    return "said"
+
+
+def test_kit(provider: testing.Provider, case: testing.Case) -> None:
+    with testing.crash("plan", at="before commit", how="kill"), testing.interrupt_after("plan"):
+        pass
+    testing.crash("plan", at="sometime")  # type: ignore[arg-type]
+    with testing.seed_run({"plan": Plan(["u"])}, cursors={"index": 3}):
+        pass
+    assert_type(testing.crash_matrix(one_life, how="kill", store="redis://localhost"), list[testing.Case])
+    testing.crash_matrix(one_life, how="nicely")  # type: ignore[arg-type]
+    testing.crash_matrix(lambda: "no bench")  # type: ignore[arg-type, misc]
+    case.check("memory://")
+    provider.script("text", testing.reply("text", delay=0.1), testing.tool_call("search", {"q": "bees"}))
+    provider.script(testing.error(429, retry_after=1), testing.cut_stream("half", after=2))
+    testing.error("429")  # type: ignore[arg-type]
+    testing.assert_paid_once("r", provider, store="memory://")
+    testing.assert_cost_below("r", "0.05")
+    testing.record("r", "run.jsonl", store="memory://")
+    testing.assert_replays(asked, "run.jsonl")
+    testing.assert_replays(one_life, "run.jsonl")
+    testing.assert_replays("asked", "run.jsonl")  # type: ignore[arg-type]
+
+
+def files() -> None:
+    ac.export_run("r", "run.jsonl", store="memory://")
+    ac.export_run("r", sys.stdout)
+    assert_type(ac.import_run("run.jsonl", as_="copy", namespace="n"), str)
+    ac.export_run("r", b"run.jsonl")  # type: ignore[arg-type]

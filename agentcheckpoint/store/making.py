@@ -24,7 +24,7 @@ def birth_commands(keys: RunKeys, token: str, birth: Birth, data: bytes | None) 
 
 def born_command(keys: RunKeys, token: str, birth: Birth) -> Command:
     """The birth mark beside the log, and what the run is about."""
-    return ("HSET", keys.meta(token), BIRTH, birth.id, "created", birth.at, *_about_fields(birth))
+    return ("HSET", keys.meta(token), BIRTH, birth.id, "created", birth.at, *about_fields(birth))
 
 
 def unbegun_command(keys: RunKeys, token: str, birth: Birth) -> Command:
@@ -39,7 +39,7 @@ def restart_commands(keys: RunKeys, token: str, birth: Birth, data: bytes | None
     yield ("DEL", keys.cancel, keys.answers)
     if data is not None:
         yield ("HSET", keys.results(token), restarted.id, data)
-    yield ("HSET", keys.meta(token), *_about_fields(restarted))
+    yield ("HSET", keys.meta(token), *about_fields(restarted))
 
 
 def attempt_commands(keys: RunKeys, token: str, entry: Opened, state: str) -> Iterator[Command]:
@@ -48,7 +48,7 @@ def attempt_commands(keys: RunKeys, token: str, entry: Opened, state: str) -> It
     yield ("HSET", keys.meta(token), "schema", SCHEMA, "attempt", entry.attempt, "state", state, "due", "")
 
 
-def _about_fields(about: About) -> tuple[str, ...]:
+def about_fields(about: About) -> tuple[str, ...]:
     """Copies of what the log says, which each load compares."""
     return "begun", about.id, "agent", about.agent or "", "conversation", about.conversation or ""
 

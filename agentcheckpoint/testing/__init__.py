@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from agentcheckpoint.testing.matrix import Case as Case
     from agentcheckpoint.testing.matrix import crash_matrix as crash_matrix
     from agentcheckpoint.testing.provider import Provider as Provider
+    from agentcheckpoint.testing.replaying import assert_replays as assert_replays
+    from agentcheckpoint.testing.replaying import record as record
     from agentcheckpoint.testing.script import cut_stream as cut_stream
     from agentcheckpoint.testing.script import error as error
     from agentcheckpoint.testing.script import reply as reply
@@ -40,6 +42,7 @@ _HOME = {
     "interrupting": ("interrupt_after", "interrupt_during"),
     "matrix": ("Bench", "Case", "crash_matrix"),
     "provider": ("Provider",),
+    "replaying": ("assert_replays", "record"),
     "script": ("cut_stream", "error", "reply", "tool_call"),
     "seeding": ("seed_run",),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -25,7 +25,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Says what the marker is for."""
     config.addinivalue_line(
-        "markers", "crash_matrix(life=..., brain=echo): one case for each side of each commit of life; see `crash_case`"
+        "markers",
+        "crash_matrix(life=..., brain=echo, how='exception', store=None): one case for each side of each commit of "
+        "life; see `crash_case`",
     )
 
 
@@ -38,7 +40,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         raise pytest.UsageError(f"{metafunc.definition.nodeid}: a test with this marker takes the argument crash_case")
     from agentcheckpoint.testing.matrix import crash_matrix
 
-    metafunc.parametrize("crash_case", crash_matrix(*marker.args, **marker.kwargs), ids=str)
+    options = {"store": _url(metafunc.config), **marker.kwargs}
+    metafunc.parametrize("crash_case", crash_matrix(*marker.args, **options), ids=str)
+
+
+def _url(config: pytest.Config) -> str | None:
+    """The server that was given."""
+    return config.getoption("--agentcheckpoint-url") or config.getini(_URL) or None
 
 
 @pytest.fixture
@@ -46,8 +54,7 @@ def ac_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """The store of this test. Runs that name no store are kept there too."""
     from agentcheckpoint.store.connect import connect
 
-    given: Any = request.config.getoption("--agentcheckpoint-url") or request.config.getini(_URL)
-    url = given or f"memory://test-{secrets.token_hex(8)}"
+    url = _url(request.config) or f"memory://test-{secrets.token_hex(8)}"
     monkeypatch.setenv("AGENTCHECKPOINT_URL", url)
     monkeypatch.delenv("AGENTCHECKPOINT", raising=False)
     return connect(url)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from . import awaits, corruption, grid, history, interrupts, model, pauses, rollback, server_deaths
-from .broken import callers, commits, protocol, reading, servers
+from .broken import callers, commits, jobs, protocol, reading, servers
 from .tally import Tally, Violation
 from .variants import Variant
 
@@ -15,11 +15,11 @@ Caught = Iterator[tuple[Variant, str | None]]
 Search = Callable[[bool, int, Tell], Tally]
 
 QUICK_AGENTS, FULL_AGENTS = range(14), range(34)
-QUICK_GRID, FULL_GRID = 1_600, 20_400
+QUICK_GRID, FULL_GRID = 1_200, 20_400
 QUICK_PAUSES, FULL_PAUSES = 72, 400
 QUICK_DEATHS, FULL_DEATHS = 60, 300
-QUICK_DAMAGE, FULL_DAMAGE = 2, 20
-"""Mutations of each stored field; ``test_corruption.py`` plays 200."""
+QUICK_DAMAGE, FULL_DAMAGE = 2, 200
+"""Mutations of each stored field; ``test_corruption.py`` plays 50."""
 QUICK_EXAMPLES, FULL_EXAMPLES = 60, 800
 QUICK_RACE, FULL_RACE = 6.0, 60.0
 """Seconds."""
@@ -104,9 +104,10 @@ ENGINES = (
     Engine(
         grid.ENGINE,
         "generated agents, blocking and async: each command to Redis and each request to the provider is cut before, "
-        "inside or after it, comes late, or is the last before or after a SIGKILL; and pairs of these",
+        "inside or after it, comes late, or is the last before or after a SIGKILL, or somebody cancels the run there; and pairs "
+        "of these",
         _grid,
-        commits.VARIANTS,
+        (*commits.VARIANTS, *jobs.VARIANTS),
         lambda variants: grid.caught(variants, QUICK_AGENTS, 0),
         grid.replay,
     ),

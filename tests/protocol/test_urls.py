@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import sys
+
 import pytest
 import redis
 from redis.sentinel import Sentinel
@@ -87,3 +90,10 @@ def test_a_part_that_means_nothing_is_refused_by_name(url: str, part: str) -> No
 def test_a_client_of_a_sentinel_is_refused_by_the_class_of_its_pool() -> None:
     with pytest.raises(ac.InvalidStore, match="SentinelConnectionPool is not a store"):
         dial_client(Sentinel([("h", 1)]).master_for("m"))
+
+
+def test_a_store_in_memory_without_fakeredis_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fakeredis", None)
+    with pytest.raises(ac.NotInstalled, match=re.escape("pip install 'agentcheckpoint-redis[testing]'")) as missing:
+        ac.connect("memory://not-installed")
+    assert isinstance(missing.value, ImportError) and "an embedded server is used" in str(missing.value)

@@ -1,4 +1,4 @@
-"""The examples of cursors, on a real server: killed by SIGKILL in the middle of their very first step, and resumed."""
+"""The examples of steps and cursors, on a real server: killed by SIGKILL in the middle of a step, and resumed."""
 
 from __future__ import annotations
 
@@ -38,3 +38,16 @@ def test_a_killed_example_goes_on_where_it_was(url: str, script: str, lines: lis
     assert first == lines[: len(first)] and second == lines[len(lines) - len(second) :]
     # What was printed last, and not noted before the kill, is done again: one item at most.
     assert len(lines) <= len(first) + len(second) <= len(lines) + 1
+
+
+def test_a_pipeline_that_is_killed_goes_on_with_the_step_that_was_under_way(url: str) -> None:
+    command = [sys.executable, str(EXAMPLES / "pipeline_steps.py"), "r"]
+    environment = {**os.environ, "AGENTCHECKPOINT_URL": url, "PYTHONWARNINGS": "ignore"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as life:
+        assert life.stdout is not None
+        assert [life.stdout.readline() for _ in range(2)] == ["downloading\n", "transforming\n"]
+        life.kill()
+    again = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100)
+    assert again.stdout == "transforming\nloading [1, 2, 3]\n3 rows\n", again.stderr
+    third = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100)
+    assert third.stdout == "3 rows\n", third.stderr
