@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
@@ -429,6 +430,35 @@ def test_a_store_that_is_not_there_is_exit_code_5(words: tuple[str, ...], comman
     assert (asked.code, asked.out) == (5, "") and asked.err.startswith("agentcheckpoint: unix://")
 
 
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_exported_and_imported_under_another_name(
+    url: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    research(url, fails=False)
+    file = tmp_path / "run.jsonl"
+    assert command("export", "rese", str(file)) == Ran(0, "", "")
+    piped = command("export", "@last")
+    assert piped.code == 0 and piped.out == file.read_text("utf-8") and piped.lines
+
+    elsewhere = fresh()
+    assert command("import", str(file), "--store", elsewhere) == Ran(0, "imported: research-42\n", "")
+    assert ac.get("research-42", store=elsewhere).cost.spent == ac.get("research-42", store=url).cost.spent
+    monkeypatch.setattr(sys, "stdin", io.StringIO(piped.out))
+    assert command("import", "-", "--as", "copy", "-o", "json").data == {"run": "copy"}
+    taken = command("import", str(file))
+    assert taken.code == 1 and taken.out == "" and "research-42" in taken.err
+
+
+def test_a_file_that_is_not_there_or_no_run_is_said(url: str, command: Command, tmp_path: Path) -> None:
+    research(url, fails=False)
+    (tmp_path / "text").write_text("no run\n")
+    for words in (("import", "nothing"), ("import", "text"), ("export", "@last", "no-folder/file")):
+        ran = command(*words[:-1], str(tmp_path / words[-1]))
+        assert ran.code == 1 and ran.err.startswith("agentcheckpoint: ") and "Traceback" not in ran.err, words
+
+
 # -- all of them ------------------------------------------------------------------------------------------------------
 
 
@@ -436,4 +466,4 @@ def test_a_store_that_is_not_there_is_exit_code_5(words: tuple[str, ...], comman
 def test_every_command_says_what_it_does_with_an_example_of_itself(words: tuple[str, ...]) -> None:
     text = help_of(words)
     assert f"Example: agentcheckpoint {' '.join(words)}" in text
-    assert words[0] in ("worker", "cost", "demo") or "-o, --output <text|json|jsonl>" in text
+    assert words[0] in ("worker", "cost", "demo", "export") or "-o, --output <text|json|jsonl>" in text

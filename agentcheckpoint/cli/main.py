@@ -20,6 +20,7 @@ from agentcheckpoint.cli.demo import demo
 from agentcheckpoint.cli.doctor import doctor
 from agentcheckpoint.cli.forking import fork, rewind
 from agentcheckpoint.cli.going import cancel, resume, retry
+from agentcheckpoint.cli.moving import bring, export
 from agentcheckpoint.cli.prune import prune
 from agentcheckpoint.cli.runs import runs
 from agentcheckpoint.cli.server import server
@@ -48,25 +49,12 @@ app = typer.Typer(
     help="Retry your agent without paying twice: LLM and tool steps, checkpointed in Redis.",
 )
 VERBS = (
-    runs,
-    show,
-    steps,
-    cost,
-    tail,
-    resume,
-    retry,
-    fork,
-    rewind,
-    cancel,
-    answer,
-    waiting,
-    prune,
-    doctor,
-    worker,
-    demo,
+    *(runs, show, steps, cost, tail, resume, retry, fork, rewind, cancel, answer, waiting),
+    *(export, prune, doctor, worker, demo),
 )
 for verb in VERBS:
     app.command()(verb)
+app.command("import")(bring)
 app.add_typer(server, name="server")
 
 
