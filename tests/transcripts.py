@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cli_page import commands
 from faults.servers import Server, binaries
 from faults.figures import controls, searched
 from pages import ROOT, page
@@ -260,6 +261,7 @@ PARTS: dict[str, dict[str, Callable[[Path], str]]] = {
     "docs/store.md": {"acl": acl},
     "docs/reliability.md": {"searched": searched, "controls": controls},
     "docs/api.md": {"names": names},
+    "docs/cli.md": {"commands": commands},
 }
 
 

@@ -7,18 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agentcheckpoint.cli.output import Output, OutputOption, say_json
+from agentcheckpoint.cli.output import Namespace, Output, OutputOption, Url, say_record, say_rows
+from agentcheckpoint.cli.which import RunName, which_run
 
 if TYPE_CHECKING:
     from agentcheckpoint.answering import Question
-
-Namespace = Annotated[str, typer.Option(help="Whose runs.")]
-Url = Annotated[
-    str | None,
-    typer.Option(
-        help="A Redis or Valkey server; else $AGENTCHECKPOINT_URL, else the embedded one.", show_default=False
-    ),
-]
 
 
 def waiting(namespace: Namespace = "default", url: Url = None, output: OutputOption = Output.text) -> None:
@@ -29,8 +22,8 @@ def waiting(namespace: Namespace = "default", url: Url = None, output: OutputOpt
     from agentcheckpoint.answering import waiting as questions
 
     found = questions(store=url, namespace=namespace)
-    if output is Output.json:
-        say_json({"waiting": [_fields(question) for question in found]})
+    if output is not Output.text:
+        say_rows("waiting", map(_fields, found), output)
         return
     for question in found:
         typer.echo(_text(question))
@@ -39,7 +32,7 @@ def waiting(namespace: Namespace = "default", url: Url = None, output: OutputOpt
 
 
 def answer(
-    run: Annotated[str, typer.Argument(help="The run.", show_default=False)],
+    run: RunName,
     name: Annotated[str, typer.Argument(help="Its wait, as `waiting` lists it.", show_default=False)],
     value: Annotated[str, typer.Argument(help="The answer: JSON, else it is taken as text.", show_default=False)],
     by: Annotated[str | None, typer.Option(help="Who answers, for the record.", show_default=False)] = None,
@@ -53,16 +46,18 @@ def answer(
     """
     from agentcheckpoint.answering import answer as give
 
-    said = give(run, name, _value(value), by=by, store=url, namespace=namespace)
-    if output is Output.json:
-        say_json({"run": said.run_id, "name": said.name, "by": said.by, "at": said.at.isoformat()})
+    run_id = which_run(run, url, namespace)
+    said = give(run_id, name, json_or_text(value), by=by, store=url, namespace=namespace)
+    if output is not Output.text:
+        say_record({"run": said.run_id, "name": said.name, "by": said.by, "at": said.at.isoformat()}, output)
     else:
         from agentcheckpoint.show.layout import plain
 
         typer.echo(f"answered: {plain(said.run_id)} {plain(said.name)}")
 
 
-def _value(text: str) -> Any:
+def json_or_text(text: str) -> Any:
+    """What somebody has typed: JSON, else the text itself."""
     try:
         return json.loads(text)
     except ValueError:

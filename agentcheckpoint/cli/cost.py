@@ -10,6 +10,9 @@ from typing import Annotated
 
 import typer
 
+from agentcheckpoint.cli.output import Namespace, Url, width
+from agentcheckpoint.cli.which import which_run
+
 _AGO = re.compile(r"(\d{1,6})([mhd])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
@@ -55,20 +58,18 @@ Moment = Annotated[
 
 
 def cost(
-    run: Annotated[str | None, typer.Argument(help="One run; else all.", show_default=False)] = None,
+    run: Annotated[
+        str | None,
+        typer.Argument(help="One run: its name, a unique beginning, or @last; else all.", show_default=False),
+    ] = None,
     by: Annotated[Key, typer.Option(help="What to sum by.")] = Key.model,
     since: Moment = None,
     until: Moment = None,
     agent: Annotated[str | None, typer.Option(help="Runs of this agent alone.", show_default=False)] = None,
     tag: Annotated[str | None, typer.Option(help="Attempts with this tag alone.", show_default=False)] = None,
     attempts: Annotated[bool, typer.Option("--attempts", help="Every single attempt, no sums; csv or jsonl.")] = False,
-    namespace: Annotated[str, typer.Option(help="Whose runs.")] = "default",
-    url: Annotated[
-        str | None,
-        typer.Option(
-            help="A Redis or Valkey server; else $AGENTCHECKPOINT_URL, else the embedded one.", show_default=False
-        ),
-    ] = None,
+    namespace: Namespace = "default",
+    url: Url = None,
     output: Annotated[Shape, typer.Option("--output", "-o", help="How to print it.")] = Shape.text,
 ) -> None:
     """Show what runs cost: paid, wasted, unresolved, and saved by replaying.
@@ -78,6 +79,7 @@ def cost(
     from agentcheckpoint.costing import costs, export_ledger
     from agentcheckpoint.show.cost_table import cost_text
 
+    run = None if run is None else which_run(run, url, namespace)
     if attempts:
         if output not in (Shape.csv, Shape.jsonl):
             raise typer.BadParameter("--attempts needs -o csv or -o jsonl")
@@ -92,15 +94,9 @@ def cost(
         )
         notes = () if output is Shape.json else table.notes
         if output is Shape.text:
-            typer.echo(cost_text(by, table.rows, table.total, (), _width(), None))
+            typer.echo(cost_text(by, table.rows, table.total, (), width(), None))
         else:
             shapes = {Shape.json: table.to_json, Shape.jsonl: table.to_jsonl, Shape.csv: table.to_csv}
             typer.echo(shapes[output](), nl=output is Shape.json)
     for note in notes:
         typer.echo(f"note: {note}", err=True)
-
-
-def _width() -> int:
-    import shutil
-
-    return max(40, shutil.get_terminal_size((80, 24)).columns)

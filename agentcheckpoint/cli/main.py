@@ -1,12 +1,14 @@
 """The command line: what is asked is done, what goes wrong is one message on stderr and an exit code.
 
-0 ok · 1 failed · 2 wrong usage · 3 not found · 5 the store cannot be reached
+0 ok · 1 failed · 2 wrong usage · 3 not found · 4 the run waits for somebody · 5 the store cannot be reached
 """
 
 from __future__ import annotations
 
 import sys
 import warnings
+from io import TextIOWrapper
+from pathlib import Path
 from typing import Annotated, TextIO
 
 import typer
@@ -15,8 +17,15 @@ from agentcheckpoint import errors
 from agentcheckpoint.cli.answer import answer, waiting
 from agentcheckpoint.cli.cost import cost
 from agentcheckpoint.cli.demo import demo
+from agentcheckpoint.cli.doctor import doctor
+from agentcheckpoint.cli.forking import fork, rewind
+from agentcheckpoint.cli.going import cancel, resume, retry
+from agentcheckpoint.cli.moving import bring, export
 from agentcheckpoint.cli.prune import prune
+from agentcheckpoint.cli.runs import runs
 from agentcheckpoint.cli.server import server
+from agentcheckpoint.cli.show import show, steps
+from agentcheckpoint.cli.tail import tail
 from agentcheckpoint.cli.worker import worker
 
 _CODES: tuple[tuple[type[errors.AgentCheckpointError], int], ...] = (
@@ -30,6 +39,8 @@ _CODES: tuple[tuple[type[errors.AgentCheckpointError], int], ...] = (
     (errors.AgentCheckpointError, 1),
 )
 
+SHORT = "ackp"
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -37,12 +48,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Retry your agent without paying twice: LLM and tool steps, checkpointed in Redis.",
 )
-app.command()(answer)
-app.command()(cost)
-app.command()(demo)
-app.command()(prune)
-app.command()(worker)
-app.command()(waiting)
+VERBS = (
+    *(runs, show, steps, cost, tail, resume, retry, fork, rewind, cancel, answer, waiting),
+    *(export, prune, doctor, worker, demo),
+)
+for verb in VERBS:
+    app.command()(verb)
+app.command("import")(bring)
 app.add_typer(server, name="server")
 
 
@@ -58,10 +70,13 @@ def _root(
 
 
 def main() -> None:
-    """The entry point of ``agentcheckpoint``."""
+    """The entry point of ``agentcheckpoint``, and of ``ackp``, its short name."""
     warnings.showwarning = _show_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 is no reason to fail
     try:
-        app(prog_name="agentcheckpoint")
+        app(prog_name=SHORT if Path(sys.argv[0]).name == SHORT else "agentcheckpoint")
     except errors.AgentCheckpointError as error:
         typer.echo(f"agentcheckpoint: {error}", err=True)
         sys.exit(next(code for kind, code in _CODES if isinstance(error, kind)))

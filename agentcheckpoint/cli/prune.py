@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from agentcheckpoint.cli.output import Output, OutputOption, say_json
+from agentcheckpoint.cli.output import Namespace, Output, OutputOption, Url, say_record
 
 _AGE = re.compile(r"(\d{1,6})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -33,13 +33,8 @@ def prune(
     keep_ledger: Annotated[bool, typer.Option("--keep-ledger", help="Keep what the runs cost.")] = False,
     limit: Annotated[int | None, typer.Option(min=0, help="Delete so many at most.", show_default=False)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Delete nothing; say what would be.")] = False,
-    namespace: Annotated[str, typer.Option(help="Whose runs.")] = "default",
-    store: Annotated[
-        str | None,
-        typer.Option(
-            help="A Redis or Valkey server; else $AGENTCHECKPOINT_URL, else the embedded one.", show_default=False
-        ),
-    ] = None,
+    namespace: Namespace = "default",
+    url: Url = None,
     output: OutputOption = Output.text,
 ) -> None:
     """Delete finished runs that are old enough. Runs that are not finished are never deleted.
@@ -55,11 +50,11 @@ def prune(
         keep_ledger=keep_ledger,
         limit=limit,
         dry_run=dry_run,
-        store=store,
+        store=url,
         namespace=namespace,
     )
-    if output is Output.json:
-        say_json(done.to_record())
+    if output is not Output.text:
+        say_record(done.to_record(), output)
         return
     typer.echo(done.summary)
     for note in done.notes:

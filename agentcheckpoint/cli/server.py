@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from agentcheckpoint.cli.output import Output, OutputOption, say_json
+from agentcheckpoint.cli.output import Output, OutputOption, say_record
 
 NOT_FOUND = 3
 
@@ -16,14 +16,16 @@ def status(output: OutputOption = Output.text) -> None:
     """Say whether the embedded server runs. Exit code 3: it does not.
 
     It is the one of $AGENTCHECKPOINT_HOME, else of the user's data directory.
+
+    Example: agentcheckpoint server status -o json
     """
     from agentcheckpoint.store.embedded import server_status, state_directory
 
     home = state_directory()
     running = server_status(home)
-    if output is Output.json:
+    if output is not Output.text:
         facts = {"socket": str(running.socket), "pid": running.pid, "url": running.url} if running else {}
-        say_json({"running": running is not None, "home": str(home), **facts})
+        say_record({"running": running is not None, "home": str(home), **facts}, output)
     elif running is not None:
         typer.echo(f"running: pid {running.pid}, {running.url}, data in {home}")
     else:
@@ -34,12 +36,15 @@ def status(output: OutputOption = Output.text) -> None:
 
 @server.command()
 def stop(output: OutputOption = Output.text) -> None:
-    """Stop the embedded server. Its data stays, and the next run starts it again."""
+    """Stop the embedded server. Its data stays, and the next run starts it again.
+
+    Example: agentcheckpoint server stop
+    """
     from agentcheckpoint.store.embedded import state_directory, stop_server
 
     home = state_directory()
     stopped = stop_server(home)
-    if output is Output.json:
-        say_json({"stopped": stopped, "home": str(home)})
+    if output is not Output.text:
+        say_record({"stopped": stopped, "home": str(home)}, output)
     else:
         typer.echo(f"stopped; data in {home}" if stopped else f"none was running; data in {home}")

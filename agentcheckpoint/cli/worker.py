@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from agentcheckpoint.cli.output import Namespace, Url
+
 if TYPE_CHECKING:
     from agentcheckpoint.agents import Agent
     from agentcheckpoint.jobs.work import Worked
@@ -26,16 +28,8 @@ class Shape(StrEnum):
 def worker(
     agents: Annotated[list[str], typer.Argument(metavar="MODULE:AGENT...", help="Whose runs to work on.")],
     concurrency: Annotated[int, typer.Option(min=1, help="How many runs at a time.")] = 10,
-    namespace: Annotated[str, typer.Option(help="Whose runs.")] = "default",
-    url: Annotated[
-        str | None,
-        typer.Option(
-            "--store",
-            "--url",
-            help="A Redis or Valkey server; else $AGENTCHECKPOINT_URL, else the embedded one.",
-            show_default=False,
-        ),
-    ] = None,
+    namespace: Namespace = "default",
+    url: Url = None,
     poll: Annotated[float, typer.Option(min=0.01, help="Seconds between two looks for work.")] = 0.5,
     until_idle: Annotated[bool, typer.Option("--until-idle", help="End once no run of these agents is due.")] = False,
     output: Annotated[Shape, typer.Option("--output", "-o", help="How to tell of each attempt.")] = Shape.text,
@@ -49,7 +43,7 @@ def worker(
     from agentcheckpoint.jobs.worker import Worker
 
     sys.path.insert(0, os.getcwd())
-    found = [_agent(name) for name in agents]
+    found = [agent_at(name) for name in agents]
     tell = _tell_json if output is Shape.jsonl else _tell
     typer.echo(f"working on runs of {', '.join(agent.name for agent in found)}, {concurrency} at a time", err=True)
     Worker(
@@ -64,7 +58,7 @@ def worker(
     ).run()
 
 
-def _agent(place: str) -> Agent[..., Any]:
+def agent_at(place: str) -> Agent[..., Any]:
     """The agent at ``module:name``."""
     from agentcheckpoint.agents import Agent
 

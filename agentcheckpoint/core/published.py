@@ -7,7 +7,7 @@ price like the kind that it lies in. All of that is refused here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -197,3 +197,21 @@ def _is_long(prices: ModelPrice, key: str, usage: Usage) -> bool:
 
 def _names(prices: ModelPrice, key: str) -> bool:
     return getattr(prices, key) is not None
+
+
+def newest_price(today: date) -> date | None:
+    """The last day up to today from which on a price of the list holds: the list is no older than that."""
+    from genai_prices.data_snapshot import get_snapshot
+    from genai_prices.types import StartDateConstraint
+
+    return max(
+        (
+            price.constraint.start_date
+            for provider in get_snapshot().providers
+            for model in provider.models
+            if isinstance(model.prices, list)
+            for price in model.prices
+            if isinstance(price.constraint, StartDateConstraint) and price.constraint.start_date <= today
+        ),
+        default=None,
+    )

@@ -45,10 +45,10 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Chapter:
-    """A life with what the provider was paid in it, in nano-dollars."""
+    """A life with what the provider was paid in it, in nano-dollars; ``None``: no price is known."""
 
     life: Life
-    paid: int
+    paid: int | None
     calls: int
 
 
@@ -170,7 +170,7 @@ def _lives(
         kill = number <= terms.kills
         life = live(
             replace(job, kill_after=terms.kill_after if kill else None),
-            _recorded(job.run_id, store),
+            recorded(job.run_id, store),
             points[number - 1] if kill and points else None,
             journal.with_name("errors"),
             partial(listener.hears, number),
@@ -183,7 +183,7 @@ def _lives(
     return chapters, marks
 
 
-def _recorded(run_id: str, store: Store) -> int:
+def recorded(run_id: str, store: Store) -> int:
     """How many steps of the run are checkpointed."""
     try:
         return sum(row.outcome == "done" for row in view.get(run_id, store=store).steps)

@@ -8,6 +8,7 @@ from rich.text import Text
 from agentcheckpoint.core.ledger import money
 from agentcheckpoint.demo.life import Event, Life
 from agentcheckpoint.demo.play import Chapter, Outcome
+from agentcheckpoint.demo.real import LiveOutcome
 from agentcheckpoint.show.layout import plain
 
 _COLUMN = 44
@@ -36,11 +37,11 @@ class Story:
     def __exit__(self, *_: object) -> None:
         self._status.stop()
 
-    def begins(self, documents: int, question: str, store: str) -> None:
+    def begins(self, documents: int, question: str, store: str, provider: str) -> None:
         """What is about to be done."""
         files = "1 document" if documents == 1 else f"{documents} documents"
         self._say((f"An agent reads {files}: ", ""), (plain(question), "bold"))
-        self._say((f"checkpoints in {plain(store)} · a provider on loopback that keeps its own journal", "dim"))
+        self._say((f"checkpoints in {plain(store)} · {plain(provider)}", "dim"))
 
     def timed(self, chapter: Chapter) -> None:
         life = chapter.life
@@ -63,7 +64,8 @@ class Story:
 
     def lived(self, number: int, chapter: Chapter) -> None:
         life = chapter.life
-        again = f"replayed {_steps(life.replayed)} ({money(life.saved)})" if life.replayed else "replayed nothing"
+        saved = money(None if chapter.paid is None and not life.saved else life.saved)
+        again = f"replayed {_steps(life.replayed)} ({saved})" if life.replayed else "replayed nothing"
         paid = f"paid {money(chapter.paid)} for {_calls(chapter.calls)}" if chapter.calls else "paid nothing"
         end = (f"killed {_where(life)}", "red") if life.killed else ("finished", "bold green")
         self._say(
@@ -78,14 +80,7 @@ class Story:
     def ends(self, outcome: Outcome) -> None:
         """What came of it."""
         accounts = outcome.accounts
-        if outcome.kills < outcome.asked:
-            missed = outcome.asked - outcome.kills
-            commits = outcome.chapters[-1].life.commits
-            why = f"the run ended first, after {commits} commits in its last life"
-            self._say((f"{missed} of {outcome.asked} kills did not happen: {why}", "yellow"))
-        self._console.print()
-        self._say((plain(outcome.answer), ""))
-        self._console.print()
+        self._answer(outcome)
         self._amount("paid", accounts.billed, f"{_calls(accounts.provider_calls)} in the provider's journal", "yellow")
         if accounts.repaid_in_window:
             calls = f"{_calls(accounts.repaid_in_window)} bought again: the kill came before the answer could be stored"
@@ -102,7 +97,32 @@ class Story:
             )
             self._say(("✓ ", "green"), (f"ledger and journal agree: {agreed}", ""))
 
-    def _amount(self, what: str, nano: int, detail: str, style: str) -> None:
+    def ends_live(self, outcome: LiveOutcome) -> None:
+        """What came of it with a real provider, as far as the run's ledger knows."""
+        self._answer(outcome)
+        cost = outcome.cost
+        known = cost.spent if cost.spent or not cost.unpriced else None
+        self._amount("paid", known, _calls(cost.attempts), "yellow")
+        if cost.unresolved:
+            why = "the kill came before the answer could be stored: it may have been billed"
+            self._say((f"{'  unresolved':<{_COLUMN}}", ""), (f"{cost.unresolved:<10}", ""), (why, "dim"))
+        replayed = _steps(sum(chapter.life.replayed for chapter in outcome.chapters))
+        saved = cost.saved if cost.saved or not cost.saved_unpriced else None
+        self._amount("saved by replaying", saved, f"{replayed} replayed", "green")
+        self._say((f"{'paid twice for a stored answer':<{_COLUMN}}", ""), (f"{outcome.bought_twice}", "bold"))
+        self._say(("by the run's own ledger: a real provider shows no journal, and its invoice counts", "dim"))
+
+    def _answer(self, outcome: Outcome | LiveOutcome) -> None:
+        if outcome.kills < outcome.asked:
+            missed = outcome.asked - outcome.kills
+            commits = outcome.chapters[-1].life.commits
+            why = f"the run ended first, after {commits} commits in its last life"
+            self._say((f"{missed} of {outcome.asked} kills did not happen: {why}", "yellow"))
+        self._console.print()
+        self._say((plain(outcome.answer), ""))
+        self._console.print()
+
+    def _amount(self, what: str, nano: int | None, detail: str, style: str) -> None:
         self._say((f"{what:<{_COLUMN}}", ""), (f"{money(nano):<10}", style), (detail, "dim"))
 
     def _say(self, *parts: tuple[str, str]) -> None:

@@ -25,26 +25,29 @@ class Job:
     Attributes:
         run_id: the run to begin or to go on with.
         store: a URL; ``None`` for the default.
-        base_url: the provider's.
+        base_url: the loopback provider's; ``None``: the real one, as the environment has it.
         folder: with the documents.
         question: about them.
         kill_after: kill yourself after so many commits; ``None``: do not.
+        model: which to ask of the real provider; ``None``: as the environment has it.
     """
 
     run_id: str
     store: str | None
-    base_url: str
+    base_url: str | None
     folder: str
     question: str
     kill_after: int | None = None
+    model: str | None = None
 
     def command(self) -> list[str]:
         """The command that runs it."""
         return [sys.executable, "-P", "-m", __name__, json.dumps(asdict(self))]
 
-    @staticmethod
-    def environment() -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         """The environment that it needs: no proxy stands before a loopback address."""
+        if self.base_url is None:
+            return {**os.environ, "AGENTCHECKPOINT": "on"} | ({"OPENAI_MODEL": self.model} if self.model else {})
         own = {"OPENAI_MODEL": MODEL, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "AGENTCHECKPOINT": "on"}
         return {**os.environ, **own}
 
@@ -64,8 +67,6 @@ def _tell(event: str, **facts: Any) -> None:
 
 def work(job: Job) -> None:
     """Do the job. Events: ``open``, a ``commit`` for each that was applied, ``text``, and ``end``."""
-    from openai import OpenAI
-
     import agentcheckpoint as ac
     from agentcheckpoint import attempt
     from agentcheckpoint.demo.agent import research, tools_for
@@ -81,12 +82,23 @@ def work(job: Job) -> None:
     if job.kill_after is not None:
         kill_after_commits(job.kill_after)
     warnings.simplefilter("ignore", ac.DurabilityWarning)  # the demo itself has said it
-    client = ac.wrap(OpenAI(base_url=job.base_url, api_key="demo"), prices={MODEL: _price()})
+    client = _client(job.base_url)
     with ac.run(job.run_id, store=job.store) as run:
         _tell("open")
         with redirect_stdout(_Voice()):
             answer = research(run, client, tools_for(Path(job.folder)), job.question)
     _tell("end", answer=answer, replayed=run.cost.replayed, saved=run.cost.saved, spent=run.cost.spent)
+
+
+def _client(base_url: str | None) -> Any:
+    """The real provider's client is as anybody would write it."""
+    from openai import OpenAI
+
+    from agentcheckpoint.openai.client import wrap
+
+    if base_url is None:
+        return wrap(OpenAI())
+    return wrap(OpenAI(base_url=base_url, api_key="demo"), prices={MODEL: _price()})
 
 
 def _price() -> Any:

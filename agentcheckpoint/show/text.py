@@ -145,7 +145,7 @@ def _columns(rows: Sequence[StepRow]) -> list[Column]:
         column("kind", (row.kind or "" for row in rows), 4),
         column("outcome", (row.outcome for row in rows), 7),
         column("tries", (str(row.attempts) for row in rows), 5, right=True),
-        column("time", (_duration(row.ms) for row in rows), 3, right=True),
+        column("time", (duration_text(row.ms) for row in rows), 3, right=True),
         column("tokens", (tokens_text(row.usage) for row in rows), 2, right=True),
         column("cost", (_cost(row) for row in rows), 6, right=True),
         column("size", (_size(row.size) for row in rows), 1, right=True),
@@ -158,7 +158,8 @@ def _cost(row: StepRow) -> str:
     return money(None) if row.cost is None else f"≥ {money(row.cost)}"
 
 
-def _duration(ms: int) -> str:
+def duration_text(ms: int) -> str:
+    """A time for people; nothing for 0."""
     if ms < 1000:
         return f"{ms}ms" if ms else ""
     tenths = (ms + 50) // 100

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 Persistence: TypeAlias = Literal["always", "everysec", "no", "rdb", "none", "unknown"]
@@ -36,6 +36,7 @@ class Health:
         role: ``master``, ``slave``, or ``unknown``.
         findings: what weakens the promise or could not be read, each with what to set.
         refuse: why this server must not be used; ``None`` if it may be.
+        about: the findings by what they are about: persistence, disk, eviction, role or replicas.
     """
 
     server: str
@@ -45,6 +46,7 @@ class Health:
     role: str
     findings: tuple[str, ...]
     refuse: str | None
+    about: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
 
 
 def assess(
@@ -63,16 +65,19 @@ def assess(
     eviction = config.get("maxmemory-policy") or info.get("maxmemory_policy") or "unknown"
     maxmemory = _number(config.get("maxmemory") or info.get("maxmemory"))
     role = info.get("role") or "unknown"
-    replicated = _replica_finding(_number(info.get("connected_slaves")), replicas, failover)
-    findings = (disk, _write_finding(info), _eviction_finding(eviction, maxmemory), _role_finding(role), replicated)
+    found = {"persistence": disk, "disk": _write_finding(info)}
+    found |= {"eviction": _eviction_finding(eviction, maxmemory), "role": _role_finding(role)}
+    found["replicas"] = _replica_finding(_number(info.get("connected_slaves")), replicas, failover)
+    about = {subject: finding for subject, finding in found.items() if finding is not None}
     return Health(
         server=_server(info),
         persistence=persistence,
         eviction=eviction,
         maxmemory=maxmemory,
         role=role,
-        findings=tuple(finding for finding in findings if finding is not None),
+        findings=tuple(about.values()),
         refuse=_refusal(eviction, maxmemory, role),
+        about=about,
     )
 
 
@@ -93,9 +98,9 @@ def parse_info(raw: bytes | str) -> dict[str, str]:
 
 def _server(info: Mapping[str, str]) -> str:
     # Valkey also reports the version of Redis that it answers like.
-    for name, field in (("Valkey", "valkey_version"), ("Redis", "redis_version")):
-        if info.get(field):
-            return f"{name} {info[field]}"
+    for name, version in (("Valkey", "valkey_version"), ("Redis", "redis_version")):
+        if info.get(version):
+            return f"{name} {info[version]}"
     return "unknown"
 
 

@@ -91,7 +91,24 @@ def listed_since(
     """
     last, key = "+inf" if until_ms is None else until_ms, key_of(namespace)
     (flat,) = yield from ask(("ZRANGE", key, at_ms, last, "BYSCORE", "LIMIT", 0, most, "WITHSCORES"))
+    return _lines(flat)
+
+
+def _lines(flat: Sequence[bytes]) -> list[Listed]:
     return [Listed(name.decode("utf-8", "replace"), int(float(at))) for name, at in zip(*[iter(flat)] * 2, strict=True)]
+
+
+def newest(namespace: str, most: int, before_ms: int | None = None) -> Protocol[list[Listed]]:
+    """The runs that were last opened before that time, the last one first.
+
+    Raises:
+        StoreRefused, StoreUnavailable.
+    """
+    last = "+inf" if before_ms is None else f"({before_ms}"
+    (flat,) = yield from ask(
+        ("ZRANGE", index_key(namespace), last, "-inf", "BYSCORE", "REV", "LIMIT", 0, most, "WITHSCORES")
+    )
+    return _lines(flat)
 
 
 def listed_runs(
