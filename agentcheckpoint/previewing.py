@@ -87,7 +87,7 @@ class Preview(Shown, Records):
     def _grid(self) -> Markup:
         titles, *lines = zip(*(column.cells for column in self._columns()), strict=True)
         more = [("…", "", "", "", "")] if len(lines) > MOST else []
-        return grid(titles, [*lines[:MOST], *more])
+        return grid(titles, [*lines[:MOST], *more], words=3)
 
     def _table(self) -> str:
         if not self.steps:

@@ -56,7 +56,9 @@ class RunList(Shown, Records):
 
     def _repr_html_(self) -> str:
         lines = [(cut(run, LONGEST), mark(state), *rest) for run, state, *rest in map(_cells, self.runs)]
-        return str(card("", "runs", [grid(TITLES, [*lines, *((note, "", "", "", "", "") for note in self.unread)])]))
+        return str(
+            card("", "runs", [grid(TITLES, [*lines, *((note, "", "", "", "", "") for note in self.unread)], words=3)])
+        )
 
 
 def _cells(seen: RunView) -> tuple[str, ...]:

@@ -105,7 +105,11 @@ def _for(option: str, error: StepMismatch) -> str:
 
 def _texts(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Markup:
     """A table of texts, not of numbers: all to the left, and as they are."""
-    head = [element("thead", element("tr", *(element("th", title) for title in titles)))] if any(titles) else []
+    head = (
+        [element("thead", element("tr", *(element("th", title, style="text-align:left") for title in titles)))]
+        if any(titles)
+        else []
+    )
     lines = [
         element("tr", *(element("td", element("code", text), style="text-align:left") for text in row)) for row in rows
     ]

@@ -38,7 +38,7 @@ STYLE = Markup(
     "color:inherit}"
     ".agentcheckpoint .ac-head{margin:.3em 0;font-size:14px}"
     ".agentcheckpoint .ac-say{margin:.3em 0;opacity:.85;white-space:pre-wrap;overflow-wrap:anywhere}"
-    ".agentcheckpoint table{border-collapse:collapse;margin:.4em 0}"
+    ".agentcheckpoint table{border-collapse:collapse;margin:.4em 0;font-size:inherit}"
     ".agentcheckpoint th,.agentcheckpoint td{padding:.15em .7em;border-bottom:1px solid rgba(128,128,128,.35)}"
     ".agentcheckpoint code{font-family:ui-monospace,monospace;white-space:pre-wrap;overflow-wrap:anywhere}"
     ".agentcheckpoint .ac-paid{fill:#2f6fb7}.agentcheckpoint .ac-free{fill:#7d8590}"
@@ -108,7 +108,7 @@ def _table(rows: Sequence[StepRow], left_out: int, replayed: Collection[str]) ->
     lines = [_line(row, replayed) for row in rows]
     if left_out:
         lines.insert(MOST // 2, (f"… {left_out:,} more", *("" for _ in TITLES[1:])))
-    return grid(TITLES, lines)
+    return grid(TITLES, lines, words=3)
 
 
 def _line(row: StepRow, replayed: Collection[str]) -> tuple[str, ...]:

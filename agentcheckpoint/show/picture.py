@@ -11,7 +11,7 @@ WIDTH, LINE, BAR = 640, 20, 12
 """Pixels: of the picture, of a lane, of a bar."""
 LEFT, RIGHT = 170, 60
 """Pixels that names and durations take beside the bars."""
-HEAD = 24
+HEAD, FOOT = 24, 14
 LONGEST = 24
 """Columns of a name."""
 MOST_BARS = 500
@@ -27,17 +27,19 @@ def waterfall_picture(layout: Waterfall) -> Markup:
         parts.append(element("text", cut(slot, LONGEST), x=LEFT - 8, y=_top(n) + BAR - 2, text_anchor="end"))
     for gap in layout.breaks:
         x = _place(layout, gap.at)
-        line = element("line", x1=x, y1=HEAD - 4, x2=x, y2=height, class_="ac-line", stroke_dasharray="2 3")
-        parts.append(element("g", element("title", f"{duration_text(gap.ms)} later"), line))
-    for bar in layout.bars[:MOST_BARS]:
-        parts.append(_bar(layout, bar))
+        parts.append(element("line", x1=x, y1=HEAD - 4, x2=x, y2=height, class_="ac-line", stroke_dasharray="2 3"))
+        parts.append(element("text", f"{duration_text(gap.ms)} later", x=x, y=height + 10, text_anchor="middle"))
+    shown = layout.bars[:MOST_BARS]
+    parts += [_bar(layout, bar) for bar in shown]
+    for bar in {bar.lane: bar for bar in shown}.values():
+        parts.append(element("text", duration_text(bar.ms), x=_place(layout, bar.end) + 6, y=_top(bar.lane) + BAR - 2))
     return element(
         "svg",
         *parts,
         xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {WIDTH} {height}",
+        viewBox=f"0 0 {WIDTH} {height + FOOT}",
         width=WIDTH,
-        height=height,
+        height=height + FOOT,
         role="img",
         font_family="sans-serif",
         font_size=11,
