@@ -1,8 +1,8 @@
 """The notebooks of the project, run by real kernels: their outputs written anew, or what a second run pays.
 
-    python tests/notebook_runs.py --write        run each and write its outputs into it
-    python tests/notebook_runs.py --kill         kill the kernel after each cell of each, once
-    python tests/notebook_runs.py --papermill    run each under papermill
+python tests/notebook_runs.py --write        run each and write its outputs into it
+python tests/notebook_runs.py --kill         kill the kernel after each cell of each, once
+python tests/notebook_runs.py --papermill    run each under papermill
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ FOLDER = ROOT / "notebooks"
 PATHS = sorted(FOLDER.glob("*.ipynb"))
 PATIENCE = 120
 _TIME = re.compile(r"\b\d+(?:\.\d+)?(?:ms|s)\b|\b\d+m \d\ds\b")
+_SIZE = re.compile(r"\b\d[\d,]* K?B\b")
+"""Of what is stored: an answer of a provider says how long it took."""
 _PICTURE = re.compile(r"<svg.*?</svg>", re.DOTALL)
 
 
@@ -65,8 +67,8 @@ class Place:
                     os.environ[name] = value
 
 
-def execute(path: Path, place: Place, *, killed_after: int | None = None, times: int = 1) -> list[Any]:
-    """Runs a notebook in a kernel, as *Run all* does; returns it with its outputs, once for each time.
+def execute(path: Path, place: Place, *, killed_after: int | None = None, times: int = 1) -> list[tuple[Any, int]]:
+    """Runs a notebook in a kernel, as *Run all* does.
 
     Args:
         path: which.
@@ -74,12 +76,15 @@ def execute(path: Path, place: Place, *, killed_after: int | None = None, times:
         killed_after: kill the kernel after so many cells, and run all of it again in another one.
         times: how often the same kernel runs all of it.
 
+    Returns:
+        The notebook with its outputs, and how many answers were paid for by then: once for each time.
+
     Raises:
         CellExecutionError: a cell failed that is not marked as one that does.
     """
     if killed_after is not None:
         _run_some(path, place, killed_after)
-    results = []
+    results: list[tuple[Any, int]] = []
     with place.environment():
         client = _client(path)
         with client.setup_kernel():
@@ -88,7 +93,7 @@ def execute(path: Path, place: Place, *, killed_after: int | None = None, times:
                 client.reset_execution_trackers()
                 for index, cell in enumerate(client.nb.cells):
                     client.execute_cell(cell, index)
-                results.append(client.nb)
+                results.append((client.nb, place.paid()))
     return results
 
 
@@ -132,7 +137,7 @@ def outputs(notebook: Any) -> list[tuple[str, list[dict[str, Any]]]]:
 def _pinned(value: Any) -> Any:
     if isinstance(value, str):
         # A table's columns are as wide as the times in it.
-        return re.sub(r" +", " ", _TIME.sub("T", _PICTURE.sub("(picture)", value)))
+        return re.sub(r" +", " ", _SIZE.sub("S", _TIME.sub("T", _PICTURE.sub("(picture)", value))))
     if isinstance(value, dict):
         return {name: _pinned(part) for name, part in value.items()}
     return [_pinned(part) for part in value] if isinstance(value, list) else value
@@ -155,14 +160,15 @@ def code_cells(path: Path) -> list[int]:
     return [n for n, cell in enumerate(nbformat.read(path, 4).cells, 1) if cell.cell_type == "code"]
 
 
-def check_killed(path: Path, after: int, where: Place) -> None:
-    """A kernel that is killed after so many cells, and then all of it: no answer is paid for twice."""
-    (first,) = execute(path, where, killed_after=after)
-    paid = where.paid()
-    with place() as other:
-        execute(path, other)
-        assert paid == other.paid(), f"{path.name}, killed after {after} cells: {paid} paid, not {other.paid()}"
-    assert first.cells
+def check_killed(path: Path, after: int, where: Place, answers: int) -> None:
+    """A kernel that is killed after so many cells, and then all of it: no answer is paid for twice.
+
+    Args:
+        path, after, where: which notebook, after how many cells, and where its runs are kept.
+        answers: how many an undisturbed run pays for.
+    """
+    [(_, paid)] = execute(path, where, killed_after=after)
+    assert paid == answers, f"{path.name}, killed after {after} cells: {paid} paid, not {answers}"
 
 
 def main() -> None:
@@ -174,10 +180,13 @@ def main() -> None:
     for path in PATHS:
         if given.write:
             with place() as where:
-                nbformat.write(cleaned(execute(path, where)[0]), path)
+                nbformat.write(cleaned(execute(path, where)[0][0]), path)
+        if given.kill:
+            with place() as where:
+                [(_, answers)] = execute(path, where)
         for after in code_cells(path) if given.kill else ():
             with place() as where:
-                check_killed(path, after, where)
+                check_killed(path, after, where, answers)
         if given.papermill:
             with place() as where:
                 run_papermill(path, where)
@@ -185,15 +194,21 @@ def main() -> None:
 
 
 def run_papermill(path: Path, where: Place) -> None:
-    """As papermill runs it, with its parameters: cells that are to fail do, and are not what ends it."""
+    """As papermill runs it, with its parameters."""
     import papermill
+    from papermill.exceptions import PapermillExecutionError
 
+    parameters = {"USE_REAL": False}
     with where.environment(), tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / path.name
-        parameters = {"USE_REAL": False}
-        papermill.execute_notebook(path, out, parameters, cwd=str(FOLDER), progress_bar=False, kernel_name="python3")
-        tags = [cell.metadata.get("tags", []) for cell in nbformat.read(out, 4).cells]
-        assert ["injected-parameters"] in tags
+        with suppress(PapermillExecutionError):  # at the end, if any cell has failed, also one that is to
+            papermill.execute_notebook(path, out, parameters, cwd=str(FOLDER), progress_bar=False)
+        cells = [cell for cell in nbformat.read(out, 4).cells if cell.cell_type == "code"]
+    tags = [cell.metadata.get("tags", []) for cell in cells]
+    failed = [any(output.output_type == "error" for output in cell.outputs) for cell in cells]
+    assert ["injected-parameters"] in tags
+    assert failed == ["raises-exception" in tag for tag in tags], "each cell that is to fail does, and no other"
+    assert all(cell.execution_count for cell in cells), "all have been run"
 
 
 if __name__ == "__main__":

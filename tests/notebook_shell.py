@@ -10,9 +10,9 @@ import pytest
 
 IPython = pytest.importorskip("IPython", reason="the notebook extension is an extra (ipython)")
 
-from IPython.core.interactiveshell import InteractiveShell
-from IPython.utils.capture import capture_output
-from traitlets.config import Config
+from IPython.core.interactiveshell import InteractiveShell  # noqa: E402
+from IPython.utils.capture import capture_output  # noqa: E402
+from traitlets.config import Config  # noqa: E402
 
 
 class Shell:
@@ -25,12 +25,15 @@ class Shell:
         self.ip: Any = InteractiveShell.instance(config=config)
         self.said = ""
         self.shown: list[dict[str, str]] = []
+        self.outputs: list[Any] = []
+        """What was displayed, with whether it took another one's place."""
 
     def __call__(self, cell: str) -> BaseException | None:
         """Runs a cell; returns what it raised."""
         with capture_output() as captured:
             result = self.ip.run_cell(cell, store_history=True)
         self.said = captured.stdout
+        self.outputs = list(captured.outputs)
         self.shown = [dict(output.data) for output in captured.outputs]
         return result.error_in_exec or result.error_before_exec
 

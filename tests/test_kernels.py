@@ -119,3 +119,23 @@ def test_a_run_that_is_left_open_by_one_cell_goes_on_in_the_next(kernel: Kernel,
     status, said = kernel.run("print(run.step('two', int)); opener.__exit__(None, None, None)")
     assert (status, said) == ("ok", "0\n")
     assert [row.slot for row in ac.get("cells", store=embedded_url).steps] == ["one", "two"]
+
+
+def test_a_cell_of_agentrun_awaits_in_the_kernels_loop_is_killed_and_goes_on(kernel: Kernel, embedded_url: str) -> None:
+    cell = """%%agentrun magic
+paid, name = await asyncio.gather(run.step("paid", note, "paid magic"), run.step("slow", slow_async, "magic"))
+print(paid, name, asyncio.get_running_loop().is_running())
+"""
+    load = "import os\nos.environ['AGENTCHECKPOINT_URL'] = URL\n%load_ext agentcheckpoint"
+    assert kernel.run(load)[0] == "ok"
+    kernel.begin(cell)
+    kernel.wait_for("inside magic")
+    kernel.wait_for("paid magic")
+    kernel.restart()
+    assert kernel.run(load)[0] == "ok"
+    for attempt in (2, 3):
+        assert kernel.run(cell) == ("ok", "paid magic magic True\n")
+        assert ac.get("magic", store=embedded_url).attempt == attempt
+    assert kernel.run("print(name, run.id)") == ("ok", "magic magic\n"), "its variables are there in the next cell"
+    assert kernel.run("%%agentrun broken\nawait asyncio.sleep(0)\n1 / 0")[0] == "ZeroDivisionError", "it stops Run all"
+    assert ac.get("broken", store=embedded_url).state == "retryable"

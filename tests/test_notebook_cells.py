@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Iterator
 
@@ -12,6 +13,7 @@ from notebook_shell import Shell, shell
 import agentcheckpoint as ac
 from agentcheckpoint.errors import NotInstalled
 from agentcheckpoint.notebook import extension, wrapping
+from agentcheckpoint.notebook.progress import EVERY
 
 CELL = '''%%agentrun r
 text = """one
@@ -64,7 +66,12 @@ def test_a_changed_prompt_is_an_error_that_stops_and_a_card_with_the_choices(cel
 
 @pytest.mark.parametrize(
     ("option", "words", "spent"),
-    [("--on-mismatch rerun", 3, "0.06"), ("--on-mismatch reuse", 2, "0.03"), ("--from plan", 3, "0.06"), ("--fresh", 3, "0.06")],
+    [
+        ("--on-mismatch rerun", 3, "0.06"),
+        ("--on-mismatch reuse", 2, "0.03"),
+        ("--from plan", 3, "0.06"),
+        ("--fresh", 3, "0.06"),
+    ],
 )
 def test_each_choice_of_the_mismatch_card_does_what_it_says(cells: Shell, option: str, words: int, spent: str) -> None:
     cells(CELL)
@@ -125,7 +132,9 @@ def test_what_awaits_is_what_the_cell_itself_awaits(cell: str, is_async: bool) -
 
 
 def test_lines_of_percent_and_bang_work_inside(cells: Shell) -> None:
-    assert cells("%%agentrun m\n%precision 3\nhere = !echo shell\ntwo = run.step('s', int, '2')\n(here[0], two)") is None
+    assert (
+        cells("%%agentrun m\n%precision 3\nhere = !echo shell\ntwo = run.step('s', int, '2')\n(here[0], two)") is None
+    )
     assert cells["_"] == ("shell", 2)
 
 
@@ -267,3 +276,26 @@ def test_unmet_steps_are_warned_of_as_ever(cells: Shell) -> None:
         warnings.simplefilter("always")
         cells("%%agentrun r\nrun.step(ac.Step('plan', cost='0.01'), str.upper, text)")
     assert [w.category for w in said if issubclass(w.category, ac.AgentCheckpointWarning)] == [ac.UnmetStepsWarning]
+
+
+def test_in_a_notebook_one_output_is_updated_in_place_while_the_steps_run(cells: Shell) -> None:
+    cells.ip.kernel = object()  # by this a notebook is known
+    cells("%reload_ext agentcheckpoint")
+    cells(f"import time\ndef slow(s): time.sleep({EVERY} + 0.05)")
+    assert cells("%%agentrun slow\nfor n in range(3):\n    run.step('slow', slow, n)") is None
+    first, *updates = cells.outputs
+    assert not first.update and all(update.update for update in updates)
+    assert len({output.transient["display_id"] for output in cells.outputs}) == 1
+    told = [output.data["text/plain"] for output in cells.outputs]
+    assert told[0].startswith("slow · running · ran 0 steps")
+    assert any("ran 1 step ·" in text for text in told) and any("now: slow#3" in text for text in told)
+    assert told[-1].startswith("run slow · completed") and "<svg" in updates[-1].data["text/html"]
+
+
+def test_many_steps_make_few_updates(cells: Shell) -> None:
+    cells.ip.kernel = object()
+    cells("%reload_ext agentcheckpoint")
+    began = time.monotonic()
+    assert cells("%%agentrun quick\nfor n in range(100):\n    run.step('s', int, n)") is None
+    assert len(cells.outputs) <= (time.monotonic() - began) / EVERY + 3
+    assert "ran 100 steps" in cells.text
