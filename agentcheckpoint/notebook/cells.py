@@ -166,7 +166,7 @@ def _bundle(seen: RunView, attempt: Attempt, wanted: Asked, error: BaseException
 
 def _shorten(error: Suspended) -> None:
     """A run that waits is no fault: IPython asks the error itself what to show, and the way to it is not."""
-    error._render_traceback_ = functools.partial(list, [f"{type(error).__name__}: {error}"])  # type: ignore[attr-defined]
+    vars(error)["_render_traceback_"] = functools.partial(list, [f"{type(error).__name__}: {error}"])
 
 
 def view_bundle(opened: Any) -> dict[str, str]:
