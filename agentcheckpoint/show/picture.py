@@ -12,6 +12,8 @@ WIDTH, LINE, BAR = 640, 20, 12
 LEFT, RIGHT = 170, 60
 """Pixels that names and durations take beside the bars."""
 HEAD, FOOT = 24, 14
+WORDS = 90
+"""Pixels that the words at a break take."""
 LONGEST = 24
 """Columns of a name."""
 MOST_BARS = 500
@@ -25,10 +27,7 @@ def waterfall_picture(layout: Waterfall) -> Markup:
     parts = [element("title", f"when the steps ran: {len(layout.lanes)} steps"), *_legend()]
     for n, slot in enumerate(layout.lanes):
         parts.append(element("text", cut(slot, LONGEST), x=LEFT - 8, y=_top(n) + BAR - 2, text_anchor="end"))
-    for gap in layout.breaks:
-        x = _place(layout, gap.at)
-        parts.append(element("line", x1=x, y1=HEAD - 4, x2=x, y2=height, class_="ac-line", stroke_dasharray="2 3"))
-        parts.append(element("text", f"{duration_text(gap.ms)} later", x=x, y=height + 10, text_anchor="middle"))
+    parts += _breaks(layout, height)
     shown = layout.bars[:MOST_BARS]
     parts += [_bar(layout, bar) for bar in shown]
     for bar in {bar.lane: bar for bar in shown}.values():
@@ -53,6 +52,19 @@ def _legend() -> list[Markup]:
         x = LEFT + 80 * n
         parts.append(element("rect", x=x, y=5, width=10, height=10, class_=kind))
         parts.append(element("text", name, x=x + 15, y=14))
+    return parts
+
+
+def _breaks(layout: Waterfall, height: int) -> list[Markup]:
+    """A line where idle time is left out, and how much, as far as there is room to say so."""
+    parts: list[Markup] = []
+    free_from = 0
+    for gap in layout.breaks[:MOST_BARS]:
+        x = _place(layout, gap.at)
+        parts.append(element("line", x1=x, y1=HEAD - 4, x2=x, y2=height, class_="ac-line", stroke_dasharray="2 3"))
+        if x >= free_from:
+            parts.append(element("text", f"{duration_text(gap.ms)} later", x=x, y=height + 10, text_anchor="middle"))
+            free_from = x + WORDS
     return parts
 
 

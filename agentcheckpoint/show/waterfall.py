@@ -11,8 +11,8 @@ from agentcheckpoint.core.lifecycle import since_restart
 from agentcheckpoint.core.models import Done, Failed, LogEntry
 
 Ended: TypeAlias = Literal["done", "failed"]
-LONGEST_IDLE_MS = 1000
-"""Idle time that is drawn as it was, or a tenth of all working time if that is more. Longer is drawn as that."""
+LONGEST_IDLE_MS = 100
+"""Idle time that is drawn as it was, or a quarter of all working time if that is more. Longer is drawn as that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def _without_idling(spans: Iterable[tuple[int, int]]) -> tuple[Mapping[int, int]
             busy[-1][1] = max(busy[-1][1], end)
         else:
             busy.append([start, end])
-    most = max(LONGEST_IDLE_MS, sum(end - start for start, end in busy) // 10)
+    most = max(LONGEST_IDLE_MS, sum(end - start for start, end in busy) // 4)
     drawn, breaks = dict[int, int](), list[Break]()
     left_out, before = min(ends, default=0), None
     waiting = deque(sorted(ends))
