@@ -128,7 +128,7 @@ def cleaned(notebook: Any) -> Any:
 
 
 def outputs(notebook: Any) -> list[tuple[str, list[dict[str, Any]]]]:
-    """What the cells showed, by cell, without times and pictures of them."""
+    """What the cells showed, by cell, without times and pictures of them. A time of 0 is not shown at all."""
     return [
         (cell.id, [_pinned(output) for output in cell.outputs]) for cell in notebook.cells if cell.cell_type == "code"
     ]
@@ -137,7 +137,7 @@ def outputs(notebook: Any) -> list[tuple[str, list[dict[str, Any]]]]:
 def _pinned(value: Any) -> Any:
     if isinstance(value, str):
         # A table's columns are as wide as the times in it.
-        return re.sub(r" +", " ", _SIZE.sub("S", _TIME.sub("T", _PICTURE.sub("(picture)", value))))
+        return re.sub(r" +", " ", _SIZE.sub("S", _TIME.sub("", _PICTURE.sub("(picture)", value))))
     if isinstance(value, dict):
         return {name: _pinned(part) for name, part in value.items()}
     return [_pinned(part) for part in value] if isinstance(value, list) else value
