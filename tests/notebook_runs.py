@@ -100,7 +100,7 @@ def execute(path: Path, place: Place, *, killed_after: int | None = None, times:
 def _client(path: Path) -> NotebookClient:
     notebook = nbformat.read(path, 4)
     resources = {"metadata": {"path": str(FOLDER)}}
-    return NotebookClient(notebook, timeout=PATIENCE, resources=resources, record_timing=False, kernel_name="python3")
+    return NotebookClient(notebook, timeout=PATIENCE, resources=resources, record_timing=False, coalesce_streams=True)
 
 
 def _run_some(path: Path, place: Place, cells: int) -> None:
