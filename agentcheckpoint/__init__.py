@@ -198,5 +198,19 @@ def __getattr__(name: str) -> Any:
     return value
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext agentcheckpoint``: the magics of notebooks."""
+    from agentcheckpoint.notebook.extension import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """``%unload_ext agentcheckpoint``."""
+    from agentcheckpoint.notebook.extension import unload
+
+    unload(shell)
+
+
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})

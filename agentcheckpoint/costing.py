@@ -9,6 +9,7 @@ from typing import Any, Literal, TextIO, TypeAlias, get_args
 
 from agentcheckpoint.core.cost_rows import CostRow, Tally, row_record
 from agentcheckpoint.core.price import Price
+from agentcheckpoint.core.shown import Records, Shown
 from agentcheckpoint.core.spending import By, Spent, attempt_record
 from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.show.chart import cost_chart
@@ -26,7 +27,7 @@ MOST_ROWS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class CostTable:
+class CostTable(Shown, Records):
     """Costs summed by a key.
 
     Attributes:

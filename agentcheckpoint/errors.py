@@ -135,7 +135,13 @@ class BudgetExceeded(AgentCheckpointError):
 
 
 class StepMismatch(AgentCheckpointError):
-    """A recorded step was called with other inputs than it was recorded with."""
+    """A recorded step was called with other inputs than it was recorded with.
+
+    Attributes:
+        differences: name, recorded and new preview of each input that differs, as far as they were compared.
+    """
+
+    differences: tuple[tuple[str, str, str], ...] = ()
 
 
 class StepTimeout(AgentCheckpointError, TimeoutError):

@@ -87,12 +87,14 @@ def step_mismatch(run_id: str, call: Call, recorded: Done, function: str) -> Ste
         return _other_version(run_id, call, recorded)
     rows = difference(recorded.inputs, call.inputs)
     lines = "".join(f"\n  {name}: recorded {old}, came {new}" for name, old, new in rows)
-    return StepMismatch(
+    error = StepMismatch(
         f"run {run_id!r}, step {call.slot!r}: it is recorded with other inputs than it is called with now.{lines}\n"
         f"{_paid(recorded)}Choose: {_MODEL_CALL if function.startswith('openai:') else _FUNCTION}; or another run id.",
         run_id=run_id,
         step=call.slot,
     )
+    error.differences = tuple(rows)
+    return error
 
 
 def _other_version(run_id: str, call: Call, recorded: Done) -> StepMismatch:

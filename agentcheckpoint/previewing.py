@@ -8,7 +8,10 @@ from typing import Any, Literal
 
 from agentcheckpoint.core.foresight import Foreseen, Going, foresee
 from agentcheckpoint.core.ledger import money
+from agentcheckpoint.core.markup import Markup, grid
+from agentcheckpoint.core.shown import Records, Shown
 from agentcheckpoint.errors import RunMisuse
+from agentcheckpoint.show.card import MOST, card
 from agentcheckpoint.show.layout import Column, cut, lay_out, plain
 from agentcheckpoint.store.connect import Connectable, connect
 from agentcheckpoint.store.reading import snapshot
@@ -16,7 +19,7 @@ from agentcheckpoint.view import WIDTH, address_of
 
 
 @dataclass(frozen=True, slots=True)
-class Preview:
+class Preview(Shown, Records):
     """What becomes of the steps of a run when it goes on, as far as they are recorded and the code is as it was.
 
     Steps that the run has never come to are not in it: nobody knows them beforehand.
@@ -60,6 +63,9 @@ class Preview:
         """One record for each step: slot, kind, fate, paid, cost in nano-dollars (``None``: none known), once."""
         return [asdict(step) for step in self.steps]
 
+    def _repr_html_(self) -> str:
+        return str(card(f"{self._title()}: {self._sums()}", "", [self._grid()]))
+
     def _title(self) -> str:
         name, after = plain(self.id), plain(self.after or "")
         if self.going == "fork":
@@ -78,17 +84,24 @@ class Preview:
                 parts.append(f"{words} {len(steps)}")
         return ", ".join(parts)
 
+    def _grid(self) -> Markup:
+        titles, *lines = zip(*(column.cells for column in self._columns()), strict=True)
+        more = [("…", "", "", "", "")] if len(lines) > MOST else []
+        return grid(titles, [*lines[:MOST], *more], words=3)
+
     def _table(self) -> str:
         if not self.steps:
             return cut("no steps recorded", WIDTH)
-        columns = [
+        return lay_out(self._columns(), WIDTH)
+
+    def _columns(self) -> list[Column]:
+        return [
             Column(["step", *(plain(step.slot) for step in self.steps)], 8),
             Column(["kind", *(step.kind or "" for step in self.steps)], 4),
             Column(["becomes", *(step.fate for step in self.steps)], 7),
             Column(["cost", *(money(step.cost) if step.paid else "" for step in self.steps)], 6, right=True),
             Column(["", *("once" if step.once else "" for step in self.steps)], 5),
         ]
-        return lay_out(columns, WIDTH)
 
 
 def _count(steps: Iterable[Foreseen]) -> str:

@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from agentcheckpoint.core import ids
 from agentcheckpoint.core.attempt_rows import AttemptRow, attempt_rows
@@ -15,12 +15,14 @@ from agentcheckpoint.core.ledger import CostReport, fold_entries, logged_money, 
 from agentcheckpoint.core.lifecycle import about, since_restart
 from agentcheckpoint.core.models import Birth, Closed, LedgerEntry, LogEntry, Origin, RunState
 from agentcheckpoint.core.retention import RunSize
+from agentcheckpoint.core.shown import Records, Shown
 from agentcheckpoint.current import released_here
 from agentcheckpoint.errors import RunNotFound
 from agentcheckpoint.explain import busy_error
+from agentcheckpoint.show.card import RunFacts, run_card
 from agentcheckpoint.show.cursor_rows import CursorRow, cursor_rows
 from agentcheckpoint.show.layout import cut, plain
-from agentcheckpoint.show.text import StepRow, step_rows, table
+from agentcheckpoint.show.text import StepRow, step_record, step_rows, table
 from agentcheckpoint.store.connect import Connectable, connect
 from agentcheckpoint.store.index import unlist_runs
 from agentcheckpoint.store.keys import RunKeys
@@ -35,7 +37,7 @@ SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
-class RunView:
+class RunView(Shown, Records):
     """A run as it stood when it was looked at.
 
     Attributes:
@@ -79,6 +81,13 @@ class RunView:
         if len(self.cursors) > SHOWN:
             under_way.append(f"\nin progress: {len(self.cursors) - SHOWN:,} more")
         return f"{head}\n{table(self.steps, WIDTH)}{''.join(under_way)}"
+
+    def _repr_html_(self) -> str:
+        return str(run_card(RunFacts(self.id, self.state, self.attempt, self.cost, self.entries)))
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """One record for each step: times in milliseconds, dollars as exact decimals, ``None`` for what is unknown."""
+        return [step_record(row) for row in self.steps]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
+from kernels import Kernel
 from memory_runs import leased
 from servers import embedded_url
 
 import agentcheckpoint as ac
 
-jupyter_client = pytest.importorskip("jupyter_client", reason="a kernel is an extra of the tests (ipykernel)")
-pytest.importorskip("ipykernel")
 pytestmark = pytest.mark.filterwarnings("ignore::agentcheckpoint.errors.DurabilityWarning")
 __all__ = ["embedded_url"]
 
-PATIENCE = 140
 SETUP = """
 import asyncio, json, os, time, warnings
 warnings.simplefilter("ignore")
@@ -61,73 +54,10 @@ async with ac.run("{run}", store=URL, lease=LEASE) as run:
 """
 
 
-class Kernel:
-    """A kernel of its own, with what its cells need."""
-
-    def __init__(self, url: str, diary: Path) -> None:
-        diary.touch()
-        self.diary = diary
-        self._setup = SETUP.format(url=url, diary=str(diary))
-        self._process = jupyter_client.KernelManager(kernel_name="python3", transport="ipc", ip=str(diary.parent / "k"))
-        self._process.start_kernel()
-        self._connect()
-
-    def _connect(self) -> None:
-        self._client = self._process.blocking_client()
-        self._client.start_channels()
-        self._client.wait_for_ready(timeout=PATIENCE)
-        assert self.run(self._setup) == ("ok", "")
-
-    def begin(self, code: str) -> str:
-        """Sends a cell; returns the number of its message."""
-        return str(self._client.execute(code))
-
-    def end(self, message: str) -> tuple[str, str]:
-        """How the cell ended: ``ok`` or the name of its error, and what it printed."""
-        deadline, said = time.monotonic() + PATIENCE, ""
-        while True:
-            told: Any = self._client.get_iopub_msg(timeout=deadline - time.monotonic())
-            if told["parent_header"].get("msg_id") == message and told["msg_type"] == "stream":
-                said += told["content"]["text"]
-            if told["parent_header"].get("msg_id") == message and told["content"].get("execution_state") == "idle":
-                break
-        reply: Any = self._client.get_shell_msg(timeout=deadline - time.monotonic())
-        while reply["parent_header"].get("msg_id") != message:
-            reply = self._client.get_shell_msg(timeout=deadline - time.monotonic())
-        content = reply["content"]
-        return ("ok" if content["status"] == "ok" else str(content.get("ename"))), said
-
-    def run(self, code: str) -> tuple[str, str]:
-        return self.end(self.begin(code))
-
-    def wait_for(self, line: str) -> None:
-        """Until a cell has noted this."""
-        deadline = time.monotonic() + PATIENCE
-        while line not in self.noted():
-            assert time.monotonic() < deadline, f"the cell does not come to {line!r}"
-            time.sleep(0.02)
-
-    def noted(self) -> list[str]:
-        return self.diary.read_text().splitlines()
-
-    def interrupt(self) -> None:
-        self._process.interrupt_kernel()
-
-    def restart(self) -> None:
-        """Kills it by SIGKILL alone (Jupyter's own way interrupts it first), and starts another."""
-        self._client.stop_channels()
-        os.kill(self._process.provisioner.pid, signal.SIGKILL)
-        self._process.restart_kernel(now=True)
-        self._connect()
-
-    def close(self) -> None:
-        self._client.stop_channels()
-        self._process.shutdown_kernel(now=True)
-
-
 @pytest.fixture(scope="module")
 def kernel(embedded_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
-    running = Kernel(embedded_url, tmp_path_factory.mktemp("kernel") / "diary")
+    diary = tmp_path_factory.mktemp("kernel") / "diary"
+    running = Kernel(diary, SETUP.format(url=embedded_url, diary=str(diary)))
     yield running
     running.close()
 
@@ -189,3 +119,23 @@ def test_a_run_that_is_left_open_by_one_cell_goes_on_in_the_next(kernel: Kernel,
     status, said = kernel.run("print(run.step('two', int)); opener.__exit__(None, None, None)")
     assert (status, said) == ("ok", "0\n")
     assert [row.slot for row in ac.get("cells", store=embedded_url).steps] == ["one", "two"]
+
+
+def test_a_cell_of_agentrun_awaits_in_the_kernels_loop_is_killed_and_goes_on(kernel: Kernel, embedded_url: str) -> None:
+    cell = """%%agentrun magic
+paid, name = await asyncio.gather(run.step("paid", note, "paid magic"), run.step("slow", slow_async, "magic"))
+print(paid, name, asyncio.get_running_loop().is_running())
+"""
+    load = "import os\nos.environ['AGENTCHECKPOINT_URL'] = URL\n%load_ext agentcheckpoint"
+    assert kernel.run(load)[0] == "ok"
+    kernel.begin(cell)
+    kernel.wait_for("inside magic")
+    kernel.wait_for("paid magic")
+    kernel.restart()
+    assert kernel.run(load)[0] == "ok"
+    for attempt in (2, 3):
+        assert kernel.run(cell) == ("ok", "paid magic magic True\n")
+        assert ac.get("magic", store=embedded_url).attempt == attempt
+    assert kernel.run("print(name, run.id)") == ("ok", "magic magic\n"), "its variables are there in the next cell"
+    assert kernel.run("%%agentrun broken\nawait asyncio.sleep(0)\n1 / 0")[0] == "ZeroDivisionError", "it stops Run all"
+    assert ac.get("broken", store=embedded_url).state == "retryable"

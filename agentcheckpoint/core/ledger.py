@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from agentcheckpoint.core import ids
 from agentcheckpoint.core.models import Bill, Done, LedgerEntry, LogEntry, Usage
+from agentcheckpoint.core.shown import Records, Shown
 from agentcheckpoint.core.usage import total_usage
 
 _BOUGHT: frozenset[Bill] = frozenset({"paid", "wasted"})
@@ -61,7 +62,7 @@ def _outside_weight(entry: LedgerEntry) -> tuple[int, bool, int, str]:
 
 
 @dataclass(frozen=True)
-class CostReport:
+class CostReport(Shown, Records):
     """What was bought, what was bought for nothing, and what replays did not have to buy.
 
     Attributes:

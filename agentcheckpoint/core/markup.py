@@ -34,20 +34,24 @@ def element(name: str, *inside: Markup | str, **attributes: str | int) -> Markup
     return Markup(f"<{name}{said}>{''.join(map(_text, inside))}</{name}>")
 
 
-def grid(titles: Iterable[str], rows: Iterable[Iterable[str]], foot: Iterable[str] = ()) -> Markup:
-    """A table: its titles, its rows, and a last row. The first column is a name, the others are numbers."""
-    head = element("tr", *(element("th", title, style=_aligned(n)) for n, title in enumerate(titles)))
-    body = [element("tr", *_cells("td", row)) for row in rows]
-    last = [element("tfoot", element("tr", *_cells("th", foot)))] if foot else []
+def grid(titles: Iterable[str], rows: Iterable[Iterable[str]], foot: Iterable[str] = (), *, words: int = 1) -> Markup:
+    """A table: its titles, its rows, and a last row. The first column is a name, and so are as many as ``words``; the
+    others are numbers.
+    """
+    head = element("tr", *_cells("th", titles, words))
+    body = [element("tr", *_cells("td", row, words)) for row in rows]
+    last = [element("tfoot", element("tr", *_cells("th", foot, words)))] if foot else []
     return element("table", element("thead", head), element("tbody", *body), *last)
 
 
-def _cells(name: str, row: Iterable[str]) -> Iterable[Markup]:
-    return (element(name, text, style=_aligned(n)) for n, text in enumerate(row))
+def _cells(name: str, row: Iterable[str], words: int) -> Iterable[Markup]:
+    return (element(name, text, style=_aligned(n, words)) for n, text in enumerate(row))
 
 
-def _aligned(column: int) -> str:
-    return "text-align:right;white-space:nowrap" if column else "text-align:left;overflow-wrap:anywhere"
+def _aligned(column: int, words: int) -> str:
+    if not column:
+        return "text-align:left;overflow-wrap:anywhere"
+    return f"text-align:{'left' if column < words else 'right'};white-space:nowrap"
 
 
 def _text(inside: Markup | str) -> str:

@@ -75,13 +75,13 @@ def find(records: Iterable[Done], name: str, run_id: str) -> Done:
         RunMisuse: there is none, or it might be several.
     """
     recorded = list(records)
-    found = [done for done in recorded if _numbered(done.slot) == name or (done.slot == name != ids.names_in(name))]
+    found = [done for done in recorded if numbered(done.slot) == name or (done.slot == name != ids.names_in(name))]
     found = found or [done for done in recorded if ids.names_in(done.slot) == name]
     found = found or [done for done in recorded if _last(done.slot) == name]
     if len(found) == 1:
         return found[0]
     if found:
-        several = ", ".join(repr(_numbered(done.slot)) for done in found[:NEAREST])
+        several = ", ".join(repr(numbered(done.slot)) for done in found[:NEAREST])
         more = f" and {len(found) - NEAREST} more" if len(found) > NEAREST else ""
         raise RunMisuse(
             f"run {run_id!r}: {name!r} may be any of {len(found)} recorded steps: {several}{more}. Name one "
@@ -100,7 +100,7 @@ def find(records: Iterable[Done], name: str, run_id: str) -> Done:
     )
 
 
-def _numbered(slot: str) -> str:
+def numbered(slot: str) -> str:
     """The slot, where the first of a name has its number too: ``plan#1``."""
     return slot if slot.endswith("]") or ids.split_slot(slot) != (slot, 1) else f"{slot}#1"
 

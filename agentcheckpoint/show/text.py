@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from agentcheckpoint.core.ledger import fold_entries, logged_money, money, report
 from agentcheckpoint.core.lifecycle import since_restart
@@ -19,6 +19,7 @@ from agentcheckpoint.core.models import (
     Usage,
     Withdrawn,
 )
+from agentcheckpoint.core.spending import usd
 from agentcheckpoint.show.layout import Column, cut, lay_out, plain
 
 Outcome: TypeAlias = Literal["done", "overridden", "failed", "rejected", "unfinished"]
@@ -136,19 +137,46 @@ def table(rows: Sequence[StepRow], width: int) -> str:
     return lay_out(_columns(rows), width) if rows else cut("no steps recorded", width)
 
 
-def _columns(rows: Sequence[StepRow]) -> list[Column]:
-    def column(title: str, cells: Iterable[str], keep: int, right: bool = False) -> Column:
-        return Column([title, *cells], keep, right)
+def step_record(row: StepRow) -> dict[str, Any]:
+    """The row as a record: dollars as an exact decimal, ``None`` for what is unknown."""
+    return {
+        "step": row.slot,
+        "kind": row.kind,
+        "outcome": row.outcome,
+        "attempts": row.attempts,
+        "ms": row.ms,
+        "input_tokens": None if row.usage is None else row.usage.input_tokens,
+        "output_tokens": None if row.usage is None else row.usage.output_tokens,
+        "cost_usd": usd(row.cost),
+        "priced": row.priced,
+        "size": row.size,
+        "at_ms": row.at,
+    }
 
+
+TITLES = ("step", "kind", "outcome", "tries", "time", "tokens", "cost", "size")
+_KEEP = (8, 4, 7, 5, 3, 2, 6, 1)
+"""Of the columns of a table: the lowest goes first where there is no room."""
+
+
+def cells_of(row: StepRow) -> tuple[str, ...]:
+    """What a table says of a step, under ``TITLES``; the slot as stored, not escaped."""
+    return (
+        row.slot,
+        row.kind or "",
+        row.outcome,
+        str(row.attempts),
+        duration_text(row.ms),
+        tokens_text(row.usage),
+        _cost(row),
+        _size(row.size),
+    )
+
+
+def _columns(rows: Sequence[StepRow]) -> list[Column]:
+    lines = [cells_of(row) for row in rows]
     return [
-        column("step", (plain(row.slot) for row in rows), 8),
-        column("kind", (row.kind or "" for row in rows), 4),
-        column("outcome", (row.outcome for row in rows), 7),
-        column("tries", (str(row.attempts) for row in rows), 5, right=True),
-        column("time", (duration_text(row.ms) for row in rows), 3, right=True),
-        column("tokens", (tokens_text(row.usage) for row in rows), 2, right=True),
-        column("cost", (_cost(row) for row in rows), 6, right=True),
-        column("size", (_size(row.size) for row in rows), 1, right=True),
+        Column([title, *(plain(line[n]) for line in lines)], _KEEP[n], right=n > 2) for n, title in enumerate(TITLES)
     ]
 
 
@@ -159,7 +187,7 @@ def _cost(row: StepRow) -> str:
 
 
 def duration_text(ms: int) -> str:
-    """A time for people; nothing for 0."""
+    """Milliseconds, for people; nothing for 0."""
     if ms < 1000:
         return f"{ms}ms" if ms else ""
     tenths = (ms + 50) // 100
