@@ -49,7 +49,6 @@ from agentcheckpoint.store.verdicts import (
     gone_error,
     judge,
     torn_error,
-    unavailable_error,
     unsettled_error,
 )
 
@@ -101,13 +100,14 @@ def commit(
 
 
 def _commit(job: _Job) -> Protocol[Committed | Superseded]:
-    fence, entry_id = job.fence, job.change.entry.id
+    fence = job.fence
     trouble: Exception | None = None
+    doubt = False
     for times, pause in job.patience.tries():
         yield from _until_settled(fence)
         fence.check_process()
         if fence.heir is not None:  # a sibling or a renewal has met him: nothing more leaves under this token
-            return (yield from _look_at_heir(job, fence.heir, doubt=False))
+            return (yield from _look_at_heir(job, fence.heir, doubt=doubt))
         beside = job.change.beside
         _check_watched(beside, fence.token)
         sent = fence.send(result=job.change.result is not None)
@@ -121,26 +121,34 @@ def _commit(job: _Job) -> Protocol[Committed | Superseded]:
             yield Pause(pause)
             continue
         if verdict == "committed":
-            fence.hear(outcome[-2])
-            if job.change.unlogged and check_unlogged(fence, sent, outcome, job.change):
-                return Committed()
-            if fence.acknowledge(sent, entry_id, outcome[0], outcome[2] if job.change.result is not None else None):
+            if _is_acknowledged(job, sent, outcome):
                 return Committed()
         elif verdict == "torn":
             raise torn_error(fence, job.step, outcome)
         elif verdict == "gone":
             raise (yield from _gone(job))
         elif verdict == "foreign":
-            return (yield from _look_at_heir(job, outcome[-1].decode(), doubt=False))
+            return (yield from _look_at_heir(job, outcome[-1].decode(), doubt=doubt))
         # else moved, went back, unknown: a complete load under a newer token of our own tells
         unjudged = verdict == "committed"  # a sibling has claimed meanwhile, and did not find it
         token = fence.token if unjudged else sent.token
-        found = yield from _settle(job, token, doubt=unjudged or verdict == "unknown")
+        unknown = doubt or verdict == "unknown"
+        doubt = unknown and fence.token != sent.token  # the claim may be older than our packet, and forgotten
+        found = yield from _settle(job, token, doubt=unknown or unjudged)
         if found is not None:
             return found
         job.patience.answered()
         trouble = NotNow("each time it was found not to be applied")
-    raise unavailable_error(fence, job.step, trouble)
+    raise unsettled_error(fence, job.step, trouble, doubt=doubt)
+
+
+def _is_acknowledged(job: _Job, sent: Sent, outcome: Sequence[Reply]) -> bool:
+    """Whether it counts, by the replies under its own head; ``False``: a sibling has claimed, and did not find it."""
+    fence, change = job.fence, job.change
+    fence.hear(outcome[-2])
+    if change.unlogged and check_unlogged(fence, sent, outcome, change):
+        return True
+    return fence.acknowledge(sent, change.entry.id, outcome[0], outcome[2] if change.result is not None else None)
 
 
 def _check_watched(beside: Beside | None, token: str) -> None:

@@ -67,14 +67,14 @@ def gone_error(fence: Fence, step: str | None, *, deleted: bool) -> AgentCheckpo
 
 
 def unsettled_error(
-    fence: Fence, step: str | None, trouble: BaseException, *, doubt: bool
+    fence: Fence, step: str | None, trouble: BaseException | None, *, doubt: bool
 ) -> CommitUnknown | StoreUnavailable:
     """The error for a settlement that came to no end. Without ``doubt``, nothing was applied for sure."""
     if not doubt:
         return unavailable_error(fence, step, trouble)
     return CommitUnknown(
         f"{_where(fence, step)}: the server went away before it said whether the commit was applied, and it could not "
-        f"be settled: {trouble} Opening the run again settles whether it is stored."
+        f"be settled: {str(trouble).rstrip('.')}. Opening the run again settles whether it is stored."
     )
 
 

@@ -32,7 +32,7 @@ class Truth:
         denied: the entries that a worker was told not to be stored, now and ever.
         booked: the attempts that were seen to be booked as waste.
         vanished: the entries that were stored, and are gone because the run was put back.
-        buried: what was stored when the run was deleted.
+        buried: the run as it stood when it was deleted.
         unrejected: the records whose refusal has vanished so: who knew of it did the step again, and will be told.
         rollbacks: how often the run was put back.
     """
@@ -49,7 +49,7 @@ class Truth:
         self.denied: set[str] = set()
         self.booked: set[str] = set()
         self.vanished: set[str] = set()
-        self.buried: set[str] = set()
+        self.buried = World()
         self.unrejected: set[str] = set()
         self.rollbacks = 0
 
@@ -60,7 +60,7 @@ class Truth:
     @property
     def stored(self) -> set[str]:
         """The entries that are in the log, or were until it was deleted."""
-        return self.buried or set(self.world.ids)
+        return set(self.buried.ids or self.world.ids)
 
     def begins(self, change: Change, author: Fence) -> None:
         """A commit is about to be made."""
@@ -114,7 +114,7 @@ class Truth:
         known = before.tokens if self.rollbacks else {token for fence in self.fences for token in fence.issued}
         left = left_of(self.wire, self.keys, known)
         assert not left, f"left by the deletion: {left}"
-        self.buried = set(before.ids)
+        self.buried = before
 
     def _is_whole(self, world: World) -> None:
         ids, entries = world.ids, world.entries
@@ -183,11 +183,11 @@ class Truth:
     def it_was_put_back(self, owner: Fence | None) -> None:
         """An earlier state of the run stands there again: what follows is judged by it alone."""
         self.rollbacks += 1
-        before, self.world, self.owner = self.world, read_world(self.wire, self.keys, self.world), owner
+        before = self.buried if self.deleted else self.world  # who has not met the deletion knows what was there
+        self.world, self.owner, self.buried = read_world(self.wire, self.keys, self.world), owner, World()
         now = set(self.world.ids)
         self.unrejected |= before.rejected - self.world.rejected
-        self.vanished = (self.vanished | set(before.ids) | self.buried) - now
-        self.buried = set()
+        self.vanished = (self.vanished | set(before.ids)) - now
         self.acknowledged &= now
         self.denied.clear()
         self.booked = {entry.id for entry in self.world.wasted.values()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 
 import pytest
 from faults import rollback
@@ -33,6 +34,26 @@ def test_who_was_told_that_something_is_stored_notices_that_it_is_gone() -> None
 
 def test_the_same_holds_on_a_real_server(embedded_url: str) -> None:
     holds(rollback.search(50, number=2, url=embedded_url), "went back", "commit: Committed", "commit: CheckpointsLost")
+
+
+def test_a_step_that_is_done_again_after_a_refusal_that_has_vanished_is_told_of_the_loss() -> None:
+    """The refusal goes with a deletion, and the deletion with the rollback: the slot then has two records."""
+    reached: Counter[str] = Counter()
+    played = type("Played", (rollback.Rollback,), {"reached": reached})()
+    played.one_is_at_work()
+    played._at_once(lambda: played.begin_to_commit(0, 1, 1))
+    played.a_backup_is_made()
+    played._at_once(lambda: played.begin_to_reject(0, 0))
+    played.begin_to_commit(0, 1, 1)
+    (again,) = played.courses
+    played.the_lease_expires()
+    played._at_once(lambda: played.begin_to_delete(1, 3, 1))
+    assert played.truth.deleted
+    played.it_goes_back(0, connections_live=True)
+    played.let_it_end(again)
+    assert [entry.k for entry in played.truth.world.entries].count("done") == 2
+    assert reached["commit: CheckpointsLost"] == 1
+    played.teardown()
 
 
 @pytest.mark.filterwarnings("ignore::agentcheckpoint.errors.DurabilityWarning")

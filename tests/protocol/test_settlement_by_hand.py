@@ -185,6 +185,34 @@ def test_one_that_the_siblings_claim_did_not_find_is_claimed_for_once_more() -> 
                 settle(hand, "1.a")
 
 
+@pytest.mark.parametrize("met", ["by a sibling", "by itself", "not at all"])
+def test_a_lost_reply_that_a_siblings_claim_did_not_find_stays_in_doubt_until_somebody_has_looked(met: str) -> None:
+    mine = fence()
+    hand = begin(mine)
+    mine.issue("2.b")
+    mine.loaded("2.b", 2, 1, set())  # and then the server went back to 1.a, and may have taken the late packet
+    mine.heir = "2.heir" if met == "by a sibling" else None
+    hand.throw(Lost("cut"))
+    if met == "by itself":
+        assert hand.commands[1][1] == "ac:{tag}:2.b:log", "it is not claimed for once more, but sent under that claim"
+        hand.executed(1, 1, 1, b"OK", None, b"2.heir")
+    with pytest.raises(CommitUnknown) as caught:
+        for _ in range(len(PAUSES) + 1):
+            hand.throw(NotSent("refused"))
+    assert caught.value.value == "paid"
+
+
+def test_a_claim_of_its_own_ends_the_doubt_that_a_siblings_claim_has_left() -> None:
+    mine = fence()
+    hand = begin(mine)
+    mine.issue("2.b")
+    mine.loaded("2.b", 2, 1, set())
+    settle(hand.throw(Lost("cut")).throw(Lost("cut")), "2.b", token="3.t1")
+    with pytest.raises(StoreUnavailable, match="was not applied"):
+        for _ in range(len(PAUSES)):
+            hand.throw(NotSent("refused"))
+
+
 # -- what never left, and what is not ours -----------------------------------------------------------------------------
 
 
