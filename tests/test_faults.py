@@ -12,6 +12,7 @@ import pytest
 from faults.engines import ENGINES
 from faults.figures import figures
 from faults.scenario import Scenario
+from faults.variants import Variant
 
 ROOT = Path(__file__).parent.parent
 SEARCH = [sys.executable, "-m", "tests.faults", "-o", "json"]
@@ -53,6 +54,13 @@ def test_each_broken_variant_is_caught(found: dict[str, Any], engine: str, varia
 def test_each_rule_of_the_protocol_has_a_broken_variant() -> None:
     broken = {variant.rule for engine in ENGINES for variant in engine.variants}
     assert {f"rule {number}" for number in range(1, 16)} <= broken
+
+
+@pytest.mark.parametrize("variant", [v for e in ENGINES for v in e.variants], ids=lambda variant: variant.name)
+def test_what_is_broken_is_there(variant: Variant) -> None:
+    """A control that stumbles over a name that has gone would be caught whatever the library does."""
+    with variant.broken():
+        pass
 
 
 def test_a_scenario_is_its_seed() -> None:

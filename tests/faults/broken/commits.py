@@ -10,16 +10,15 @@ from typing import Any
 from unittest import mock
 
 from agentcheckpoint import attempt, current, steps, trying
-from agentcheckpoint.core import ledger
+from agentcheckpoint.core import ledger, pricing
 from agentcheckpoint.core.journal import Journal
 from agentcheckpoint.core.models import Intent, Rejected
 from agentcheckpoint.core.pricing import Cost
 from agentcheckpoint.flow import Invoke, Raised
-from agentcheckpoint.openai import sending
 from agentcheckpoint.openai.sse import Passing
 from agentcheckpoint.store import commit as protocol
 from agentcheckpoint.store.effects import Lost, Packet
-from agentcheckpoint.store.loop_driver import LoopDriver
+from agentcheckpoint.store.lane import Lane
 from agentcheckpoint.store.thread_driver import ThreadDriver
 from agentcheckpoint.store.wire import AsyncWire, Wire
 
@@ -29,7 +28,7 @@ from ..variants import Variant
 @contextmanager
 def client_retries() -> Iterator[None]:
     """A packet whose reply did not come is sent once more, as redis-py does by itself."""
-    perform, submit = ThreadDriver._perform, LoopDriver._submit
+    perform, submit = ThreadDriver._perform, Lane.submit
 
     def again(self: ThreadDriver, effect: Any, held: list[Wire]) -> Any:
         try:
@@ -37,13 +36,13 @@ def client_retries() -> Iterator[None]:
         except Lost:
             return perform(self, replace(effect, patience=3), held)
 
-    async def again_async(self: LoopDriver, packet: Packet) -> Any:
+    async def again_async(self: Lane, packet: Packet) -> Any:
         try:
             return await submit(self, packet)
         except Lost:
             return await submit(self, replace(packet, patience=3))
 
-    with mock.patch.object(ThreadDriver, "_perform", again), mock.patch.object(LoopDriver, "_submit", again_async):
+    with mock.patch.object(ThreadDriver, "_perform", again), mock.patch.object(Lane, "submit", again_async):
         yield
 
 
@@ -117,13 +116,13 @@ def two_transactions() -> Iterator[None]:
 @contextmanager
 def float_money() -> Iterator[None]:
     """Costs are kept as dollars in a float, to the cent's hundredth."""
-    priced = steps.price_usage
+    priced = pricing.price_usage
 
     def rounded(*args: Any, **options: Any) -> Cost:
         cost = priced(*args, **options)
         return replace(cost, nano=None if cost.nano is None else int(round(cost.nano / 1e9, 4) * 1e9))
 
-    with mock.patch.object(steps, "price_usage", rounded), mock.patch.object(sending, "price_usage", rounded):
+    with mock.patch.object(pricing, "price_usage", rounded):
         yield
 
 

@@ -104,7 +104,7 @@ VARIANTS = (
         "rollback-unsaid",
         "rule 3",
         ENGINE,
-        _instead(attempt.Attempt, "_rolled_back", lambda real: lambda self: []),
+        _instead(attempt.Attempt, "_durability", lambda real: lambda self: []),
     ),
 )
 
