@@ -137,7 +137,8 @@ def outputs(notebook: Any) -> list[tuple[str, list[dict[str, Any]]]]:
 def _pinned(value: Any) -> Any:
     if isinstance(value, str):
         # A table's columns are as wide as the times in it.
-        return re.sub(r" +", " ", _SIZE.sub("S", _TIME.sub("", _PICTURE.sub("(picture)", value))))
+        told = re.sub(r" +", " ", _SIZE.sub("S", _TIME.sub("", _PICTURE.sub("(picture)", value))))
+        return re.sub(r" $", "", told, flags=re.MULTILINE)  # where a time of 0 stood, nothing stands
     if isinstance(value, dict):
         return {name: _pinned(part) for name, part in value.items()}
     return [_pinned(part) for part in value] if isinstance(value, list) else value
