@@ -13,7 +13,8 @@ from typing import Any
 from agentcheckpoint.errors import StoreRefused
 from agentcheckpoint.store.dial import Dial
 from agentcheckpoint.store.effects import Await, Effect, Lost, NotSent, Packet, Pause, Protocol, Refusal, Reply, T
-from agentcheckpoint.store.wire import AsyncWire, pack
+from agentcheckpoint.store.resp import pack
+from agentcheckpoint.store.wire import AsyncWire
 
 
 @dataclass(slots=True)
