@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from agentcheckpoint.errors import StoreRefused
@@ -22,15 +22,33 @@ class _Parcel:
     packet: bytes
     replies: int
     patience: int
-    answer: asyncio.Future[list[Reply]]
+    woken: asyncio.Future[None]
+    """Wakes the caller; one who is cancelled waits for another."""
+    outcome: list[Reply] | Exception | None = None
+    """What came of it; ``None``: nothing yet."""
+
+    def settle(self, outcome: list[Reply] | Exception) -> None:
+        if self.outcome is None:
+            self.outcome = outcome
+        if not self.woken.done():
+            self.woken.set_result(None)
 
 
 @dataclass(slots=True)
 class _Course:
-    """Where a generator stands, for the caller that may be cancelled."""
+    """What a generator's caller was told meanwhile."""
 
-    idle: bool = False
-    cancelled: bool = False
+    cancelled: asyncio.CancelledError | None = None
+    before: int = field(default_factory=lambda: _cancellations())
+    """How often the caller had been cancelled when it began."""
+
+    async def hear(self) -> None:
+        """Notes a cancellation that came while nothing was waited for: it is raised where something is, and no later."""
+        if self.cancelled is None and _cancellations() > self.before:
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError as exc:
+                self.cancelled = exc
 
 
 class LoopDriver:
@@ -50,21 +68,6 @@ class LoopDriver:
     async def run(self, protocol: Protocol[T]) -> T:
         """Runs it to its end even if the caller is cancelled, and then lets the cancellation go on."""
         course = _Course()
-        task = asyncio.ensure_future(self._drive(protocol, course))
-        cancelled: asyncio.CancelledError | None = None
-        while not task.done():
-            try:
-                await asyncio.wait({task})
-            except asyncio.CancelledError as exc:
-                cancelled = exc
-                course.cancelled = True
-                if course.idle:
-                    task.cancel()
-        if cancelled is not None:
-            raise cancelled from (None if task.cancelled() else task.exception())
-        return task.result()
-
-    async def _drive(self, protocol: Protocol[T], course: _Course) -> T:
         held: list[AsyncWire] = []
         self._users += 1
         try:
@@ -77,39 +80,72 @@ class LoopDriver:
                 else:
                     effect = protocol.send(result)
         except StopIteration as stop:
+            await course.hear()
+            if course.cancelled is not None:
+                raise course.cancelled from None
             return stop.value  # type: ignore[no-any-return]
+        except Exception as exc:
+            await course.hear()
+            if course.cancelled is not None:
+                raise course.cancelled from exc
+            raise
         finally:
             protocol.close()
-            for wire in held:
-                await wire.close()
-            await self.release()
+            if held or self._users == 1:
+                told = course.cancelled
+                await _settled(asyncio.ensure_future(self._leave(held)), course)
+                if course.cancelled is not told and course.cancelled is not None:
+                    raise course.cancelled
+            else:
+                self._users -= 1
+
+    async def _leave(self, held: list[AsyncWire]) -> None:
+        for wire in held:
+            await wire.close()
+        await self.release()
 
     async def _perform(self, effect: Effect, held: list[AsyncWire], course: _Course) -> Any:
-        if not isinstance(effect, Packet):
-            return await _wait(effect, course)
-        if not effect.held:
-            return await self._submit(effect)
+        if isinstance(effect, Packet):
+            if not effect.held:
+                return await self._submit(effect, course)
+            return await _settled(asyncio.ensure_future(self._exchange_held(effect, held)), course)
+        if not effect.idle:
+            return await _settled(asyncio.ensure_future(_wait(effect)), course)
+        if course.cancelled is not None:
+            raise course.cancelled
+        return await _wait(effect)
+
+    async def _exchange_held(self, packet: Packet, held: list[AsyncWire]) -> list[Reply]:
         if held and held[0].dead:
             held.clear()
-            if effect.commands[0][0] == "MULTI":
+            if packet.commands[0][0] == "MULTI":
                 raise NotSent("the watching connection is gone")
         if not held:
-            held.append(await self._dial.open_async(effect.patience))
-        return await held[0].exchange(effect.commands)
+            held.append(await self._dial.open_async(packet.patience))
+        return await held[0].exchange(packet.commands)
 
-    async def _submit(self, packet: Packet) -> list[Reply]:
-        answer: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Parcel(pack(packet.commands), len(packet.commands), packet.patience, answer))
+    async def _submit(self, packet: Packet, course: _Course) -> list[Reply]:
+        woken = asyncio.get_running_loop().create_future()
+        parcel = _Parcel(pack(packet.commands), len(packet.commands), packet.patience, woken)
+        self._queue.append(parcel)
         if self._owner is None:
             self._owner = asyncio.ensure_future(self._own())
-        return await answer
+        while parcel.outcome is None:
+            try:
+                await parcel.woken
+            except asyncio.CancelledError as exc:
+                course.cancelled = exc
+                parcel.woken = asyncio.get_running_loop().create_future()
+        if isinstance(parcel.outcome, Exception):
+            raise parcel.outcome
+        return parcel.outcome
 
     async def _own(self) -> None:
         """Sends what is waiting, reads its replies, until nothing waits."""
         batch: list[_Parcel] = []
         try:
             while self._queue:
-                batch = [parcel for parcel in self._queue if not parcel.answer.done()]  # the others' callers are gone
+                batch = [parcel for parcel in self._queue if parcel.outcome is None]  # the others' callers were told
                 self._queue.clear()
                 try:
                     await self._exchange(batch)
@@ -130,8 +166,7 @@ class LoopDriver:
         for parcel in batch:
             replies = await wire.receive(parcel.replies)
             refused = refused or isinstance(replies[-1], Refusal)
-            if not parcel.answer.done():
-                parcel.answer.set_result(replies)
+            parcel.settle(replies)
         if refused:  # after trouble, no old connection is worth its risk
             await wire.close()
 
@@ -157,24 +192,33 @@ class LoopDriver:
             await wire.close()
 
 
-async def _wait(effect: Pause | Await, course: _Course) -> Exception | None:
-    if effect.idle and course.cancelled:
-        raise asyncio.CancelledError
-    course.idle = effect.idle
-    try:
-        if isinstance(effect, Pause):
-            await asyncio.sleep(effect.seconds)
-            return None
-        await asyncio.wait({ended := asyncio.wrap_future(effect.future)})
-        return ended.exception()  # type: ignore[return-value]
-    finally:
-        course.idle = False
+async def _settled(under_way: asyncio.Future[T], course: _Course) -> T:
+    """What came of it. A cancellation of the caller is noted, and waits until something came of it."""
+    while not under_way.done():
+        try:
+            await asyncio.wait({under_way})
+        except asyncio.CancelledError as exc:
+            course.cancelled = exc
+    return under_way.result()
+
+
+async def _wait(effect: Pause | Await) -> Exception | None:
+    if isinstance(effect, Pause):
+        await asyncio.sleep(effect.seconds)
+        return None
+    await asyncio.wait({ended := asyncio.wrap_future(effect.future)})
+    return ended.exception()  # type: ignore[return-value]
+
+
+def _cancellations() -> int:
+    caller = asyncio.current_task()
+    return 0 if caller is None else caller.cancelling()
 
 
 def _fail(parcels: list[_Parcel], exc: Exception) -> None:
     """Each caller is told by an exception of its own: it is thrown into his generator, which may add to it."""
     for parcel in parcels:
-        if not parcel.answer.done():
+        if parcel.outcome is None:
             trouble: Exception
             if isinstance(exc, NotSent | Lost):
                 trouble = type(exc)(str(exc), timed_out=exc.timed_out)
@@ -183,4 +227,4 @@ def _fail(parcels: list[_Parcel], exc: Exception) -> None:
             else:
                 trouble = Lost(f"{type(exc).__name__}: {exc}")
             trouble.__cause__ = exc
-            parcel.answer.set_exception(trouble)
+            parcel.settle(trouble)
