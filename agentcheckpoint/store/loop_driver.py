@@ -43,7 +43,7 @@ class _Course:
     """How often the caller had been cancelled when it began."""
 
     async def hear(self) -> None:
-        """Notes a cancellation that came while nothing was waited for: it is raised where something is, and no later."""
+        """Notes a cancellation that came while nothing was waited for: it is raised at the next wait, which is here."""
         if self.cancelled is None and _cancellations() > self.before:
             try:
                 await asyncio.sleep(0)
