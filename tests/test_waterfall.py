@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 import xml.etree.ElementTree as ET
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -115,8 +114,15 @@ def seen() -> ac.RunView:
     return ac.get("r", store=url)
 
 
+KEYS = {
+    *("step", "kind", "outcome", "attempts", "took_ms", "input_tokens", "output_tokens", "cost_nano_usd"),
+    *("cost_is_whole", "size_bytes", "at"),
+}
+
+
 def test_records_of_a_run_are_exact(seen: ac.RunView) -> None:
-    assert [(row["step"], row["cost_usd"]) for row in seen.to_records()] == [("paid", Decimal("0.01")), ("free", None)]
+    assert all(row.keys() == KEYS for row in seen.to_records())
+    assert [(row["step"], row["cost_nano_usd"]) for row in seen.to_records()] == [("paid", 10_000_000), ("free", None)]
 
 
 def test_what_can_be_shown_has_text_and_html(seen: ac.RunView) -> None:
@@ -139,5 +145,5 @@ def test_records_become_a_data_frame(seen: ac.RunView, library: str) -> None:
     frames = pytest.importorskip(library, reason="data frames are an option of the user's")
     frame = getattr(seen, f"to_{library}")()
     assert isinstance(frame, frames.DataFrame) and frame.shape == (2, 11)
-    assert list(frame["step"]) == ["paid", "free"] and list(frame["cost_usd"]) == [Decimal("0.01"), None]
+    assert list(frame["step"]) == ["paid", "free"] and frame["cost_nano_usd"][0] == 10_000_000
     assert list(getattr(seen.cost, f"to_{library}")()["attempts"]) == [1]

@@ -60,7 +60,6 @@ def steps(
 
     Example: agentcheckpoint steps research-42 -o jsonl
     """
-    from agentcheckpoint.cli.records import step_record
     from agentcheckpoint.show.text import table
     from agentcheckpoint.view import get
 
@@ -68,7 +67,7 @@ def steps(
     if output is Output.text:
         typer.echo(table(seen.steps, width()))
     else:
-        say_rows("steps", map(step_record, seen.steps), output, run=seen.id)
+        say_rows("steps", seen.to_records(), output, run=seen.id)
 
 
 def _head(run: RunView) -> list[Line]:
