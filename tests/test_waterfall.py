@@ -1,4 +1,4 @@
-"""Where the tries of steps lie in time, as a pure layout and as a picture, and the card that has both."""
+"""The card of a run, which has its steps as a table and as a picture; and a run as records and data frames."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ import xml.etree.ElementTree as ET
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from memory_runs import fresh
 
 import agentcheckpoint as ac
-from agentcheckpoint.core.models import Done, Failed, Failure, Inputs, LogEntry, Payload, Restarted
+from agentcheckpoint.core.models import Done, Failed, Failure, Inputs, LogEntry, Opened, Payload
+from agentcheckpoint.core.spans import timeline
 from agentcheckpoint.notebook.telling import mismatch_card
 from agentcheckpoint.show.card import MOST, RunFacts, run_card
 from agentcheckpoint.show.picture import waterfall_picture
-from agentcheckpoint.show.waterfall import LONGEST_IDLE_MS, Bar, Break, waterfall
 
 HOSTILE = "<script>alert('x')</script>\x1b[31m\u202e&\"'"
+OPENED = Opened(id="o", at=0, attempt=1, worker="me")
 
 
 def done(slot: str, start: int, end: int, **more: Any) -> Done:
@@ -32,51 +31,8 @@ def failed(slot: str, start: int, end: int) -> Failed:
     return Failed(id=f"{slot}-{end}", at=end, slot=slot, error=Failure(type="E", message=""), ms=end - start)
 
 
-def test_a_lane_for_each_step_and_a_bar_for_each_try() -> None:
-    found = waterfall([done("a", 1000, 1100), failed("b", 1100, 1300), done("b", 1350, 1400)])
-    assert found.lanes == ("a", "b") and found.breaks == () and found.length == 400
-    assert found.bars == (
-        Bar(0, 0, 100, "done", False, 100),
-        Bar(1, 100, 300, "failed", False, 200),
-        Bar(1, 350, 400, "done", False, 50),
-    )
-
-
-def test_steps_that_overlap_keep_their_places() -> None:
-    bars = waterfall([done("b", 1050, 1100), done("a", 1000, 1200)]).bars
-    assert [(bar.start, bar.end) for bar in bars] == [(50, 100), (0, 200)]
-
-
-def test_a_night_between_two_attempts_is_drawn_short_and_named() -> None:
-    night = 8 * 3_600_000
-    found = waterfall([done("a", 0, 100), done("b", 100 + night, 300 + night)])
-    assert found.breaks == (Break(100 + LONGEST_IDLE_MS // 2, night),)
-    assert found.length == 300 + LONGEST_IDLE_MS
-
-
-def test_what_was_begun_afresh_or_taken_over_is_not_drawn() -> None:
-    entries: list[LogEntry] = [done("a", 0, 100), Restarted(id="r", at=150), done("b", 200, 300)]
-    assert waterfall(entries).lanes == ("b",)
-    assert waterfall([done("a", 0, 100, elsewhere=()), done("b", 200, 300, overridden=True)]).bars == ()
-
-
-def test_nothing_is_nothing() -> None:
-    assert waterfall([]).length == 0 and waterfall([done("a", 0, 1)], ["other"]).bars == ()
-
-
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 10**9), st.integers(0, 10**7)), max_size=30))
-def test_order_is_kept_and_idle_time_alone_is_cut(spans: list[tuple[str, int, int]]) -> None:
-    entries = [done(slot, end - ms if ms <= end else 0, end) for slot, end, ms in spans]
-    found = waterfall(entries)
-    for entry, bar in zip(entries, found.bars, strict=True):
-        assert bar.end - bar.start == entry.ms, "working time is drawn as it was"
-    moments = sorted((entry.at, bar.end) for entry, bar in zip(entries, found.bars, strict=True))
-    assert [drawn for _, drawn in moments] == sorted(drawn for _, drawn in moments)
-    assert found.length <= max((entry.at for entry in entries), default=0) or not entries
-
-
 def facts(entries: list[LogEntry], name: str = "r") -> RunFacts:
-    return RunFacts(name, "completed", 1, ac.CostReport(), entries, say=[name])
+    return RunFacts(name, "completed", 1, ac.CostReport(), [OPENED, *entries], say=[name])
 
 
 def test_a_card_has_no_script_and_everything_in_it_is_escaped() -> None:
@@ -96,7 +52,7 @@ def test_a_card_is_bounded_whatever_the_run_is() -> None:
 
     assert size(MOST) < size(5000) < size(MOST) + 1000
     tries: list[LogEntry] = [failed("a", k, k + 1) for k in range(20_000)]
-    assert len(str(waterfall_picture(waterfall(tries)))) < 150_000
+    assert len(str(waterfall_picture(timeline([OPENED, *tries])))) < 150_000
 
 
 def test_a_card_is_light_and_dark_and_says_states_in_words() -> None:
