@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Iterator
 
 import pytest
-from memory_runs import fresh
+from memory_runs import ask, fresh, packets
 from notebook_shell import Shell, shell
 
 import agentcheckpoint as ac
+from agentcheckpoint.core.ids import run_tag
 from agentcheckpoint.errors import NotInstalled
+from agentcheckpoint.listing import run_record
 from agentcheckpoint.notebook import extension, wrapping
 from agentcheckpoint.notebook.progress import EVERY
+from agentcheckpoint.show.records import cost_record
+from agentcheckpoint.store import index
+from agentcheckpoint.store.keys import RunKeys
 
 CELL = '''%%agentrun r
 text = """one
@@ -224,6 +230,9 @@ def test_the_line_magics_show_runs_costs_and_what_goes_on(cells: Shell) -> None:
     cells(CELL)
     assert cells("runs = %agentruns") is None
     assert [record["run"] for record in cells["runs"].to_records()] == ["r"]
+    [listed] = cells["runs"].to_records()
+    assert {**listed, "cost": None}.keys() == {**run_record(ac.get("r")), **cost_record(ac.get("r").cost)}.keys()
+    assert (listed["steps"], str(listed["spent_usd"]), listed["replayed"]) == (2, "0.03", 0)
     assert "completed" in str(cells["runs"]) and "✓ completed" in cells["runs"]._repr_html_()
     assert cells("costs = %agentcost --by step") is None
     assert {row["step"] for row in cells["costs"].to_records()} == {"plan", "count"}
@@ -238,6 +247,35 @@ def test_the_line_magics_show_runs_costs_and_what_goes_on(cells: Shell) -> None:
         assert cells(f"{magic} --explain") is None
         assert cells.said.endswith(f"\n{code}\n")
         assert cells(cells.said) is None, "what it prints runs"
+
+
+def test_the_runs_that_were_opened_last_are_read_and_no_others(cells: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked() -> int:
+        with packets(monkeypatch) as sent:
+            assert cells("runs = %agentruns 3") is None
+        return sum(sent)
+
+    def more(first: int, count: int) -> None:
+        for n in range(first, first + count):
+            with ac.run(f"r{n}"):
+                pass
+
+    monkeypatch.setattr(index, "PAGE", 10)  # who reads all names needs more packets then
+    more(0, 4)
+    few = asked()
+    more(4, 120)
+    assert asked() == few
+    assert [run.id for run in cells["runs"].runs] == ["r123", "r122", "r121"]
+
+
+def test_a_run_that_cannot_be_read_is_a_note_under_the_others(cells: Shell) -> None:
+    cells(CELL)
+    with ac.run("broken"):
+        pass
+    ask(os.environ["AGENTCHECKPOINT_URL"], "SET", RunKeys(run_tag("default", "broken")).head, "nonsense")
+    assert cells("runs = %agentruns") is None
+    assert [run.id for run in cells["runs"].runs] == ["r"]
+    assert "note: not shown: run 'broken'" in str(cells["runs"]) and "broken" in cells["runs"]._repr_html_()
 
 
 def test_agentresume_goes_on_with_an_agent_of_the_notebook(cells: Shell) -> None:

@@ -6,30 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from agentcheckpoint.core.spending import iso_time
+from agentcheckpoint.listing import run_record
 from agentcheckpoint.show.records import cost_record
 
 if TYPE_CHECKING:
     from agentcheckpoint.core.attempt_rows import AttemptRow
     from agentcheckpoint.previewing import Preview
     from agentcheckpoint.view import RunView
-
-
-def run_record(run: RunView) -> dict[str, Any]:
-    """A run in a list."""
-    return {
-        "run": run.id,
-        "namespace": run.namespace,
-        "state": run.state,
-        "agent": run.agent,
-        "conversation": run.conversation,
-        "metadata": dict(run.metadata),
-        "attempt": run.attempt,
-        "steps": sum(row.outcome in ("done", "overridden") for row in run.steps),
-        "begun": iso_time(run.entries[0].at),
-        "opened": iso_time(run.attempts[-1].began if run.attempts else None),
-        "last": iso_time(run.entries[-1].at),
-        "cost": cost_record(run.cost),
-    }
 
 
 def whole_record(run: RunView) -> dict[str, Any]:
