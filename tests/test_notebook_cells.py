@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from memory_runs import ask, fresh, packets
 from notebook_shell import Shell, shell
+from openai import AsyncOpenAI, OpenAI
 
 import agentcheckpoint as ac
 from agentcheckpoint.core.ids import run_tag
@@ -20,6 +21,8 @@ from agentcheckpoint.notebook.progress import EVERY
 from agentcheckpoint.show.records import cost_record
 from agentcheckpoint.store import index
 from agentcheckpoint.store.keys import RunKeys
+from agentcheckpoint.testing.brain import Answer
+from agentcheckpoint.testing.provider import Provider
 
 CELL = '''%%agentrun r
 text = """one
@@ -224,6 +227,35 @@ def test_an_old_ipython_is_refused_with_what_to_install() -> None:
     extension.check_version(extension.OLDEST)
     with pytest.raises(NotInstalled, match=r"not 7\.34: pip install -U ipython"):
         extension.check_version((7, 34))
+
+
+ASK = "client.chat.completions.create(model='demo-large', messages=[{'role': 'user', 'content': 'hi'}])"
+
+
+def warned(cells: Shell, cell: str) -> list[str]:
+    """What a cell is warned of, as any user sees it."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("default")
+        assert cells(cell) is None
+    return [str(warning.message) for warning in seen if warning.category is ac.NoActiveRunWarning]
+
+
+@pytest.mark.parametrize("call", [ASK, f"await a{ASK}"])
+def test_a_model_call_in_a_cell_that_is_no_run_says_that_it_is_not_recorded(cells: Shell, call: str) -> None:
+    with Provider(lambda _: Answer(text="hi")) as provider:
+        given = {"base_url": provider.url, "api_key": "none"}
+        cells.ip.push({"client": ac.wrap(OpenAI(**given)), "aclient": ac.wrap(AsyncOpenAI(**given))})
+        assert warned(cells, call) == [], "no cell of this kernel was a run"
+        assert warned(cells, f"%%agentrun r\n{call}") == []
+        for _ in range(2):
+            [said] = warned(cells, call)
+            assert "chat/completions is not recorded" in said and "'r', ended with its cell" in said
+        with_run = "async with" if "await" in call else "with"
+        assert warned(cells, f"{with_run} ac.run('other') as own:\n    {call}") == []
+        assert warned(cells, "@ac.step\ndef double(n): return 2 * n\ndouble(1)") != []
+        assert len(provider.journal) == 5 and ac.get("r").cost.attempts == 1
+        assert cells("%unload_ext agentcheckpoint") is None
+        assert warned(cells, call) == []
 
 
 def test_the_line_magics_show_runs_costs_and_what_goes_on(cells: Shell) -> None:
