@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 import sys
 import xml.etree.ElementTree as ET
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from memory_runs import fresh
 
 import agentcheckpoint as ac
+from agentcheckpoint.core.foresight import Foreseen
 from agentcheckpoint.core.models import Done, Failed, Failure, Inputs, LogEntry, Opened, Payload
 from agentcheckpoint.core.spans import timeline
+from agentcheckpoint.notebook.lists import RunList
 from agentcheckpoint.notebook.telling import mismatch_card
 from agentcheckpoint.show.card import MOST, RunFacts, run_card
 from agentcheckpoint.show.picture import waterfall_picture
@@ -98,8 +101,18 @@ def test_a_data_frame_needs_its_library_and_says_so(
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_records_become_a_data_frame(seen: ac.RunView, library: str) -> None:
-    frames = pytest.importorskip(library, reason="data frames are an option of the user's")
-    frame = getattr(seen, f"to_{library}")()
-    assert isinstance(frame, frames.DataFrame) and frame.shape == (2, 11)
-    assert list(frame["step"]) == ["paid", "free"] and frame["cost_nano_usd"][0] == 10_000_000
-    assert list(getattr(seen.cost, f"to_{library}")()["attempts"]) == [1]
+    frames = pytest.importorskip(library, reason="data frames are an extra of the tests (pandas, polars)")
+
+    def frame(value: Any) -> Any:
+        made = getattr(value, f"to_{library}")()
+        assert isinstance(made, frames.DataFrame) and list(made.columns) == list(value.to_records()[0])
+        return made
+
+    steps = frame(seen)
+    assert steps.shape == (2, len(KEYS)) and list(steps["step"]) == ["paid", "free"]
+    assert steps["cost_nano_usd"][0] == 10_000_000
+    assert list(frame(seen.cost)["attempts"]) == [1]
+    listed = frame(RunList((seen,)))
+    assert (listed["run"][0], listed["spent_usd"][0], listed["steps"][0]) == ("r", Decimal("0.01"), 2)
+    foreseen = (Foreseen("paid", "llm", "again", True, 5, False), Foreseen("free", None, "reused", False, None, False))
+    assert list(frame(ac.Preview("r", "default", "resume", "r", None, True, foreseen))["paid"]) == [True, False]
