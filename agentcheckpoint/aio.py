@@ -6,9 +6,9 @@ import datetime
 import uuid
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, ParamSpec, TypeVar, cast, overload
 
-from agentcheckpoint.begun import Begun, begin_flow, leave_flow, save_flow
+from agentcheckpoint.begun import Begun, BegunBase, begin_flow, leave_flow, save_flow
 from agentcheckpoint.charging import charge_flow, plan_charge
 from agentcheckpoint.core.amounts import Dollars
 from agentcheckpoint.core.codec import UNANNOTATED
@@ -101,26 +101,8 @@ async def _nothing() -> None:
     return None
 
 
-class AsyncBegun(Generic[T]):
+class AsyncBegun(BegunBase[T]):
     """A step in two phases, on an event loop."""
-
-    def __init__(self, begun: Begun) -> None:
-        self._begun = begun
-
-    @property
-    def done(self) -> bool:
-        """Whether the step is recorded (or has just been saved)."""
-        return self._begun.done
-
-    @property
-    def value(self) -> T:
-        """Its result. Raises ``RunMisuse`` before there is one."""
-        return cast(T, self._begun.value)
-
-    @property
-    def idempotency_key(self) -> str:
-        """What the other side can know the step by, inside its ``with``; see ``ac.idempotency_key``."""
-        return self._begun.idempotency_key
 
     async def save(self, value: T) -> T:
         """Commits the result, now. Returns it as a replay will."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from contextvars import Token
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
 from agentcheckpoint import current
 from agentcheckpoint.attempt import Attempt
@@ -20,6 +20,7 @@ from agentcheckpoint.options import Step, refuse_approval
 from agentcheckpoint.steps import Plan, decide, replay, scope_in
 from agentcheckpoint.trying import examine, keep, note_failure
 
+T = TypeVar("T")
 _NOTHING = object()
 
 
@@ -137,6 +138,28 @@ class Begun:
 
     def ms(self) -> int:
         return self.attempt.now_ms() - self._began
+
+
+class BegunBase(Generic[T]):
+    """What both faces of a step in two phases show of it."""
+
+    def __init__(self, begun: Begun) -> None:
+        self._begun = begun
+
+    @property
+    def done(self) -> bool:
+        """Whether the step is recorded (or has just been saved)."""
+        return self._begun.done
+
+    @property
+    def value(self) -> T:
+        """Its result. Raises ``RunMisuse`` before there is one."""
+        return cast(T, self._begun.value)
+
+    @property
+    def idempotency_key(self) -> str:
+        """What the other side can know the step by, inside its ``with``; see ``ac.idempotency_key``."""
+        return self._begun.idempotency_key
 
 
 def begin_flow(begun: Begun) -> Course[None]:

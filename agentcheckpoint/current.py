@@ -128,18 +128,30 @@ def released_here(holder: Holder) -> bool:
     return (holder.boot, holder.pidns, holder.pid) == (mine.boot, mine.pidns, mine.pid) and not is_open(holder.note)
 
 
+_remark: str | None = None
+
+
+def remark(text: str | None) -> None:
+    """Has ``warn_if_unrecorded`` warn, and say this, also where no run is open: code is easily taken for a part of one
+    that is over. ``None``: no longer.
+    """
+    global _remark
+    _remark = text
+
+
 def warn_if_unrecorded(what: str, *, stacklevel: int = 3) -> bool:
     """Warns when runs are open in this process and the calling code is in none of them: it is not recorded.
 
-    Returns whether there are such runs.
+    Returns whether it did.
     """
     with _lock:
         names = sorted({attempt.run_id for attempt in _open.values() if attempt.open})
+    why = f"no run is active. {_remark}" if _remark is not None else None
     if names:
-        warnings.warn(
-            f"{what} is not recorded: no run is active in this thread, though {', '.join(map(repr, names))} is open "
-            "in this process. Threads do not inherit the current run: give them run.bind(function).",
-            NoActiveRunWarning,
-            stacklevel=stacklevel,
+        why = (
+            f"no run is active in this thread, though {', '.join(map(repr, names))} is open in this process. Threads "
+            "do not inherit the current run: give them run.bind(function)."
         )
-    return bool(names)
+    if why is not None:
+        warnings.warn(f"{what} is not recorded: {why}", NoActiveRunWarning, stacklevel=stacklevel)
+    return why is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,7 +26,7 @@ from agentcheckpoint.store.loading import Loaded
 from agentcheckpoint.store.reading import read_results, snapshot
 from agentcheckpoint.store.store import Store
 from agentcheckpoint.store.whole import check_free
-from agentcheckpoint.taking import leave_as_it_is
+from agentcheckpoint.taking import birth_of, leave_as_it_is
 from agentcheckpoint.taking import revive as let_go_on
 
 _JSON = (str, int, float, bool, list, dict, type(None))
@@ -110,25 +109,19 @@ def _birth(
     """The new run's birth mark: it is about the same as the other; and the arguments that are stored of that."""
     begun = about(loaded.entries)
     assert begun is not None  # a load has found it
-    birth_id, payload, data = new_id(), None, None
+    data = None
     if begun.input is not None:
         (stored,) = store.run(read_results(source.fence, loaded.token, (begun.id,))).values()
         data = revive(source.chain, stored, begun.input, source.where("", begun.id))
-        data = target.chain.encode(data, target.where("", birth_id))
-        payload = Payload(size=len(data), codec=target.chain.name)
-    birth = Birth(
-        id=birth_id,
-        at=int(time.time() * 1000),
-        namespace=target.namespace,
-        run=target.run_id,
-        origin=origin,
+    return birth_of(
+        target,
+        data,
         agent=begun.agent,
         inputs=begun.inputs,
-        input=payload,
         metadata=begun.metadata,
         conversation=begun.conversation,
+        origin=origin,
     )
-    return birth, data
 
 
 def _converting(

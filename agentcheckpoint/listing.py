@@ -1,13 +1,16 @@
-"""The runs of a namespace as a list, the one that was opened last first: what ``agentcheckpoint runs`` shows."""
+"""The runs of a namespace, the one that was opened last first: for ``agentcheckpoint runs`` and ``%agentruns``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from agentcheckpoint.core import ids
+from agentcheckpoint.core.spending import iso_time
 from agentcheckpoint.errors import CheckpointCorrupt, CheckpointsLost, InvalidName, RunNotFound, SchemaTooNew
 from agentcheckpoint.show.layout import plain
+from agentcheckpoint.show.records import cost_record
 from agentcheckpoint.store.connect import Connectable, connect
 from agentcheckpoint.store.glimpse import Glimpse, look_at
 from agentcheckpoint.store.index import Listed, newest
@@ -107,3 +110,21 @@ def list_runs(
         StoreRefused, StoreUnavailable: now, or while it is gone through.
     """
     return Listing(connect(store), ids.check_namespace(namespace), state, agent, conversation, before_ms)
+
+
+def run_record(run: RunView) -> dict[str, Any]:
+    """A run in a list. ``steps`` counts those that are done; ``cost`` has the keys of ``cost_record``."""
+    return {
+        "run": run.id,
+        "namespace": run.namespace,
+        "state": run.state,
+        "agent": run.agent,
+        "conversation": run.conversation,
+        "metadata": dict(run.metadata),
+        "attempt": run.attempt,
+        "steps": sum(row.outcome in ("done", "overridden") for row in run.steps),
+        "begun": iso_time(run.entries[0].at),
+        "opened": iso_time(run.attempts[-1].began if run.attempts else None),
+        "last": iso_time(run.entries[-1].at),
+        "cost": cost_record(run.cost),
+    }

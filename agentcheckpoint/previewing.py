@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from agentcheckpoint.core.foresight import Foreseen, Going, foresee
@@ -13,6 +13,7 @@ from agentcheckpoint.core.shown import Records, Shown
 from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.show.card import MOST, card
 from agentcheckpoint.show.layout import Column, cut, lay_out, plain
+from agentcheckpoint.show.records import foreseen_record
 from agentcheckpoint.store.connect import Connectable, connect
 from agentcheckpoint.store.reading import snapshot
 from agentcheckpoint.view import WIDTH, address_of
@@ -60,8 +61,8 @@ class Preview(Shown, Records):
         return f"{self._title()}: {self._sums()}\n{self._table()}"
 
     def to_records(self) -> list[dict[str, Any]]:
-        """One record for each step: slot, kind, fate, paid, cost in nano-dollars (``None``: none known), once."""
-        return [asdict(step) for step in self.steps]
+        """One record for each step: step, kind, becomes, paid, cost_nano_usd (``None``: none known), once."""
+        return [foreseen_record(step) for step in self.steps]
 
     def _repr_html_(self) -> str:
         return str(card(f"{self._title()}: {self._sums()}", "", [self._grid()]))

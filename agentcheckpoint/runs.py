@@ -8,11 +8,11 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import Token
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from agentcheckpoint import current
 from agentcheckpoint.attempt import Attempt
-from agentcheckpoint.begun import Begun, begin_flow, leave_flow, save_flow
+from agentcheckpoint.begun import Begun, BegunBase, begin_flow, leave_flow, save_flow
 from agentcheckpoint.charging import charge_flow, plan_charge
 from agentcheckpoint.core import ids
 from agentcheckpoint.core.amounts import Dollars
@@ -127,26 +127,8 @@ class Run(BlockingWaits, BlockingLoops, BlockingTransactions):
         return run_flow(self._attempt.store, step_flow(plan_step(self._attempt, step, kind, fn, args, kwargs)))
 
 
-class SyncBegun(Generic[T]):
+class SyncBegun(BegunBase[T]):
     """A step in two phases: look, and save."""
-
-    def __init__(self, begun: Begun) -> None:
-        self._begun = begun
-
-    @property
-    def done(self) -> bool:
-        """Whether the step is recorded (or has just been saved)."""
-        return self._begun.done
-
-    @property
-    def value(self) -> T:
-        """Its result. Raises ``RunMisuse`` before there is one."""
-        return cast(T, self._begun.value)
-
-    @property
-    def idempotency_key(self) -> str:
-        """What the other side can know the step by, inside its ``with``; see ``ac.idempotency_key``."""
-        return self._begun.idempotency_key
 
     def save(self, value: T) -> T:
         """Commits the result, now. Returns it as a replay will."""

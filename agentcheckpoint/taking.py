@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from agentcheckpoint.attempt import Attempt, new_id, new_token
 from agentcheckpoint.core import ledger
-from agentcheckpoint.core.codec import Where
 from agentcheckpoint.core.cursors import Cursors
 from agentcheckpoint.core.journal import Journal
 from agentcheckpoint.core.lifecycle import about, since_restart
-from agentcheckpoint.core.models import Birth, Closed, Done, Logged, Opened, Payload, Revived, Rewound, RunState
+from agentcheckpoint.core.models import (
+    Birth,
+    Closed,
+    Done,
+    Inputs,
+    Logged,
+    Opened,
+    Origin,
+    Payload,
+    Revived,
+    Rewound,
+    RunState,
+)
 from agentcheckpoint.core.tries import deaths, run_series
 from agentcheckpoint.current import released_here
 from agentcheckpoint.errors import AgentCheckpointWarning, RunCancelled
@@ -104,24 +116,46 @@ def cancelled_error(run_id: str, why: str) -> RunCancelled:
     )
 
 
-def _birth(attempt: Attempt) -> tuple[Birth, bytes | None]:
-    options = attempt.options
-    entry_id, payload, data = new_id(), None, options.input
+def birth_of(
+    attempt: Attempt,
+    data: bytes | None,
+    *,
+    agent: str | None,
+    inputs: Inputs | None,
+    metadata: Mapping[str, str] | None,
+    conversation: str | None,
+    origin: Origin | None = None,
+) -> tuple[Birth, bytes | None]:
+    """A new run's birth mark, and its arguments as they are stored; ``data`` is these before any codec."""
+    entry_id, payload = new_id(), None
     if data is not None:
-        data = attempt.chain.encode(data, Where(attempt.namespace, attempt.run_id, "", entry_id))
+        data = attempt.chain.encode(data, attempt.where("", entry_id))
         payload = Payload(size=len(data), codec=attempt.chain.name)
     birth = Birth(
         id=entry_id,
         at=int(time.time() * 1000),
         namespace=attempt.namespace,
         run=attempt.run_id,
-        agent=options.agent,
-        inputs=options.inputs,
+        origin=origin,
+        agent=agent,
+        inputs=inputs,
         input=payload,
-        metadata=dict(options.metadata) if options.metadata else None,
-        conversation=options.conversation,
+        metadata=dict(metadata) if metadata else None,
+        conversation=conversation,
     )
     return birth, data
+
+
+def _birth(attempt: Attempt) -> tuple[Birth, bytes | None]:
+    told = attempt.options
+    return birth_of(
+        attempt,
+        told.input,
+        agent=told.agent,
+        inputs=told.inputs,
+        metadata=told.metadata,
+        conversation=told.conversation,
+    )
 
 
 def _opening(attempt: Attempt, holder: Holder, *, counted: bool) -> Opening:

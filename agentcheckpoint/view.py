@@ -22,7 +22,8 @@ from agentcheckpoint.explain import busy_error
 from agentcheckpoint.show.card import RunFacts, run_card
 from agentcheckpoint.show.cursor_rows import CursorRow, cursor_rows
 from agentcheckpoint.show.layout import cut, plain
-from agentcheckpoint.show.text import StepRow, step_record, step_rows, table
+from agentcheckpoint.show.records import step_record
+from agentcheckpoint.show.text import StepRow, step_rows, table
 from agentcheckpoint.store.connect import Connectable, connect
 from agentcheckpoint.store.index import unlist_runs
 from agentcheckpoint.store.keys import RunKeys
@@ -86,7 +87,7 @@ class RunView(Shown, Records):
         return str(run_card(RunFacts(self.id, self.state, self.attempt, self.cost, self.entries)))
 
     def to_records(self) -> list[dict[str, Any]]:
-        """One record for each step: times in milliseconds, dollars as exact decimals, ``None`` for what is unknown."""
+        """One record for each step, as ``agentcheckpoint steps -o json`` has it; ``None`` for what is unknown."""
         return [step_record(row) for row in self.steps]
 
 

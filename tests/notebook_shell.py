@@ -14,6 +14,8 @@ from IPython.core.interactiveshell import InteractiveShell  # noqa: E402
 from IPython.utils.capture import capture_output  # noqa: E402
 from traitlets.config import Config  # noqa: E402
 
+import agentcheckpoint as ac  # noqa: E402
+
 
 class Shell:
     """Runs cells; keeps what the last one showed."""
@@ -60,4 +62,5 @@ def shell() -> Iterator[Shell]:
         assert running("import agentcheckpoint as ac") is None
         yield running
     finally:
+        ac.unload_ipython_extension(running.ip)
         InteractiveShell.clear_instance()

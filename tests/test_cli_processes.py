@@ -8,10 +8,12 @@ import os
 import pty
 import re
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import termios
+import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,6 +25,7 @@ from faults.servers import Server
 from terminal_pictures import PICTURE, draw, likeness
 
 import agentcheckpoint as ac
+from agentcheckpoint.cli.completing import PATIENCE
 from agentcheckpoint.show.layout import columns_of
 from agentcheckpoint.store.server_binary import find_binary
 
@@ -193,6 +196,48 @@ def test_the_shell_completes_commands(url: str) -> None:
     asked = {"_AGENTCHECKPOINT_COMPLETE": "complete_bash", "COMP_WORDS": "agentcheckpoint re", "COMP_CWORD": "1"}
     assert ran(url, env=asked).stdout.split() == ["resume", "retry", "rewind"]
     assert "complete -o" in ran(url, env={"_AGENTCHECKPOINT_COMPLETE": "source_bash"}).stdout
+
+
+def completed(url: str, line: str, env: dict[str, str]) -> tuple[list[str], float]:
+    """What the shell offers for the last word of a line, and how many seconds that took."""
+    words = {"_AGENTCHECKPOINT_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    environment = os.environ | {"AGENTCHECKPOINT_URL": url} | env | words
+    began = time.monotonic()
+    command = [sys.executable, "-m", "agentcheckpoint"]  # with warnings, such as that this server weakens the promise
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert told.stderr == ""
+    return told.stdout.split(), time.monotonic() - began
+
+
+def test_the_shell_completes_the_names_of_runs(url: str) -> None:
+    with ac.run("done of another word", store=url), ac.run("over", store=url, namespace="other"):
+        pass
+    for verb in ("show", "steps", "tail", "retry", "cancel", "fork", "cost", "export"):
+        assert completed(url, f"agentcheckpoint {verb} do", {})[0] == ["done"], verb
+    assert completed(url, "agentcheckpoint show --namespace other ov", {})[0] == ["over"]
+    assert completed("redis://nobody:1", f"agentcheckpoint show --store {url} wa", {})[0] == ["waits"]
+    assert completed(url, "agentcheckpoint show nobody", {})[0] == []
+
+
+def test_completion_says_nothing_of_a_server_that_weakens_the_promise(tmp_path: Path) -> None:
+    with Server(str(find_binary()), tmp_path, {"appendonly": "no"}) as weak:
+        with ac.run("done", store=weak.url):
+            pass
+        assert completed(weak.url, "agentcheckpoint show do", {})[0] == ["done"]
+
+
+def test_completion_is_silent_and_soon_over_where_no_server_answers(url: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import agentcheckpoint.cli.main, agentcheckpoint.store.connect"]
+    began = time.monotonic()
+    subprocess.run(command, check=True, timeout=60)
+    start = time.monotonic() - began
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # it takes connections, and never says a word
+        for away in (f"unix://{tmp_path}/nobody", f"redis://127.0.0.1:{mute.getsockname()[1]}", "nonsense://"):
+            names, seconds = completed(away, "agentcheckpoint show do", {})
+            assert names == [] and seconds < 3 * start + PATIENCE + 1
+    home = tmp_path / "home"
+    assert completed("", "agentcheckpoint show do", {"AGENTCHECKPOINT_HOME": str(home)})[0] == []
+    assert not home.exists() or not any(home.iterdir()), "no server was started for it"
 
 
 def test_both_names_are_the_same_program() -> None:

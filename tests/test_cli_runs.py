@@ -266,15 +266,16 @@ def test_a_run_as_json_has_steps_and_attempts_with_their_errors(url: str, comman
     research(url)
     seen = command("show", "research-42", "-o", "json").data
     assert (seen["run"], seen["state"], seen["attempt"], seen["forked_from"]) == ("research-42", "completed", 2, None)
-    assert [(step["step"], step["outcome"], step["cost_usd"]) for step in seen["steps"]] == [
-        ("plan", "done", "1"),
+    assert [(step["step"], step["outcome"], step["cost_nano_usd"]) for step in seen["steps"]] == [
+        ("plan", "done", 10**9),
         ("fetch[a]", "done", None),
-        ("answer", "done", "1"),
+        ("answer", "done", 10**9),
     ]
     first, second = seen["attempts"]
     assert (first["outcome"], first["error"]["type"], first["error"]["message"]) == ("retryable", "ValueError", HOSTILE)
     assert (second["outcome"], second["error"], second["cost"]["replayed"]) == ("completed", None, 2)
     assert command("steps", "research-42", "-o", "jsonl").lines == seen["steps"]
+    assert seen["steps"] == ac.get("research-42", store=url).to_records()
     assert command("show", "research-42", "-o", "jsonl").lines == [seen]
     assert command("steps", "research-42").out.splitlines()[1].split()[:3] == ["plan", "llm", "done"]
 
@@ -292,7 +293,7 @@ def test_what_has_no_price_is_null_and_a_dash_never_0(url: str, command: Command
         run.llm(unpriced, str, 1)
     seen = command("show", "dear", "-o", "json").data
     assert seen["cost"]["spent_usd"] is None and seen["cost"]["unpriced"] == 1
-    assert seen["steps"][0]["cost_usd"] is None and seen["steps"][0]["cost_is_whole"] is False
+    assert seen["steps"][0]["cost_nano_usd"] is None and seen["steps"][0]["cost_is_whole"] is False
     assert command("runs").out.splitlines()[1].split()[-1] == "—"
 
 
@@ -354,6 +355,7 @@ def test_a_fork_is_previewed_and_made_with_other_results(url: str, command: Comm
     assert dry.err == "nothing was changed\n" and command("show", "second", "-o", "json").code == 3
     made = command(*words, "-o", "json").data
     assert (made["run"], made["source"], made["after"], made["dry_run"]) == ("second", "research-42", "plan", False)
+    assert [step["cost_nano_usd"] for step in made["steps"]] == [10**9, None, 10**9]
     assert [(step["step"], step["becomes"]) for step in made["steps"]] == [
         ("plan", "overridden"),
         ("fetch[a]", "again"),

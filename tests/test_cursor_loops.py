@@ -4,65 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import tracemalloc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
+from loops import embed, nothing_worked, paid, walk, worked
 from memory_runs import fresh, packets
 
 import agentcheckpoint as ac
 from agentcheckpoint.walking import Ordered
 
-worked: list[str] = []
-paid: list[str] = []
+__all__ = ["nothing_worked"]
 
 
-@pytest.fixture(autouse=True)
-def nothing_worked() -> None:
-    worked.clear()
-    paid.clear()
-
-
-def embed(doc: str) -> str:
-    paid.append(doc)
-    return doc.upper()
-
-
-def once(url: str, docs: list[str], die_in: str = "", *, keyed: bool = True, every: int = 1) -> None:
-    with ac.run("r", store=url) as run:
-        for doc in run.cursor("index", docs, key=str if keyed else None, every=every):
-            run.step("embed", embed, doc)
-            if doc == die_in:
-                raise KeyboardInterrupt
-            worked.append(doc)
-        run.step("after", embed, "after")
-
-
-@pytest.mark.parametrize("keyed", [True, False])
-def test_an_item_whose_body_raised_is_not_done_and_what_it_paid_is_replayed(keyed: bool) -> None:
+@pytest.mark.parametrize("key", [str, None])
+def test_an_item_whose_body_raised_is_not_done_and_what_it_paid_is_replayed(key: Callable[[str], str] | None) -> None:
     url = fresh()
     with pytest.raises(KeyboardInterrupt):
-        once(url, ["a", "b", "c"], "b", keyed=keyed)
-    once(url, ["a", "b", "c"], keyed=keyed)
-    assert worked == ["a", "b", "c"] and paid == ["a", "b", "c", "after"]
-    once(url, ["a", "b", "c"], keyed=keyed)
+        walk(url, ["a", "b", "c"], "b", key=key)
+    walk(url, ["a", "b", "c"], key=key)
+    assert worked == ["a", "b", "c"] and paid == ["a", "b", "c"]
+    walk(url, ["a", "b", "c"], key=key)
     assert worked == ["a", "b", "c"]
-    assert [row.slot for row in ac.get("r", store=url).steps][-1] == "after"
 
 
 def test_an_item_that_were_done_before_its_body_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """The negative control of the test above."""
     enter = Ordered.enter
 
-    def early(walk: Ordered[str]) -> str:
-        if walk.attempt.store is not None:
-            walk.attempt.store.run(walk.place.write(walk._item))
-        return enter(walk)
+    def early(loop: Ordered[str]) -> str:
+        if loop.attempt.store is not None:
+            loop.attempt.store.run(loop.place.write(loop._item))
+        return enter(loop)
 
     monkeypatch.setattr(Ordered, "enter", early)
     url = fresh()
     with pytest.raises(KeyboardInterrupt):
-        once(url, ["a", "b", "c"], "b")
-    once(url, ["a", "b", "c"])
+        walk(url, ["a", "b", "c"], "b")
+    walk(url, ["a", "b", "c"])
     assert worked == ["a", "c"]
 
 
@@ -82,36 +60,36 @@ def test_break_leaves_the_item_undone_and_the_steps_after_it_are_not_inside() ->
 def test_a_position_that_is_gone_from_the_items_is_said() -> None:
     url = fresh()
     with pytest.raises(KeyboardInterrupt):
-        once(url, ["a", "b", "c"], "c")
+        walk(url, ["a", "b", "c"], "c")
     with pytest.raises(ac.StepMismatch, match="'b' was done last"):
-        once(url, ["a", "c"])
+        walk(url, ["a", "c"])
     assert worked == ["a", "b"]
 
 
 def test_without_keys_another_item_at_the_position_is_said() -> None:
     url = fresh()
     with pytest.raises(KeyboardInterrupt):
-        once(url, ["a", "b", "c"], "c", keyed=False)
+        walk(url, ["a", "b", "c"], "c", key=None)
     with pytest.raises(ac.StepMismatch, match="item 2 is not the one"):
-        once(url, ["a", "x", "c"], keyed=False)
+        walk(url, ["a", "x", "c"], key=None)
 
 
 def test_two_items_of_one_key_are_misuse() -> None:
     with pytest.raises(ac.RunMisuse, match="two items have the key 'a'"):
-        once(fresh(), ["a", "a"])
+        walk(fresh(), ["a", "a"])
 
 
 def test_every_saves_packets_and_costs_repeated_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    def walk(every: int) -> int:
+    def packets_of(every: int) -> int:
         with ac.run("r", store=fresh()) as run, packets(monkeypatch) as sent:
             assert len(list(run.cursor("index", range(10), every=every))) == 10
             return len(sent)
 
-    assert (walk(1), walk(5), walk(100)) == (11, 3, 1)
+    assert (packets_of(1), packets_of(5), packets_of(100)) == (11, 3, 1)
     url = fresh()
     with pytest.raises(KeyboardInterrupt):
-        once(url, ["a", "b", "c", "d"], "d", every=2)
-    once(url, ["a", "b", "c", "d"], every=2)
+        walk(url, ["a", "b", "c", "d"], "d", every=2)
+    walk(url, ["a", "b", "c", "d"], every=2)
     assert worked == ["a", "b", "c", "c", "d"]
 
 

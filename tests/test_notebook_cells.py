@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Iterator
 
 import pytest
-from memory_runs import fresh
+from memory_runs import ask, fresh, packets
 from notebook_shell import Shell, shell
+from openai import AsyncOpenAI, OpenAI
 
 import agentcheckpoint as ac
+from agentcheckpoint.core.ids import run_tag
 from agentcheckpoint.errors import NotInstalled
+from agentcheckpoint.listing import run_record
 from agentcheckpoint.notebook import extension, wrapping
 from agentcheckpoint.notebook.progress import EVERY
+from agentcheckpoint.show.records import cost_record
+from agentcheckpoint.store import index
+from agentcheckpoint.store.keys import RunKeys
+from agentcheckpoint.testing.brain import Answer
+from agentcheckpoint.testing.provider import Provider
 
 CELL = '''%%agentrun r
 text = """one
@@ -220,10 +229,42 @@ def test_an_old_ipython_is_refused_with_what_to_install() -> None:
         extension.check_version((7, 34))
 
 
+ASK = "client.chat.completions.create(model='demo-large', messages=[{'role': 'user', 'content': 'hi'}])"
+
+
+def warned(cells: Shell, cell: str) -> list[str]:
+    """What a cell is warned of, as any user sees it."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("default")
+        assert cells(cell) is None
+    return [str(warning.message) for warning in seen if warning.category is ac.NoActiveRunWarning]
+
+
+@pytest.mark.parametrize("call", [ASK, f"await a{ASK}"])
+def test_a_model_call_in_a_cell_that_is_no_run_says_that_it_is_not_recorded(cells: Shell, call: str) -> None:
+    with Provider(lambda _: Answer(text="hi")) as provider:
+        given = {"base_url": provider.url, "api_key": "none"}
+        cells.ip.push({"client": ac.wrap(OpenAI(**given)), "aclient": ac.wrap(AsyncOpenAI(**given))})
+        assert warned(cells, call) == [], "no cell of this kernel was a run"
+        assert warned(cells, f"%%agentrun r\n{call}") == []
+        for _ in range(2):
+            [said] = warned(cells, call)
+            assert "chat/completions is not recorded" in said and "'r', ended with its cell" in said
+        with_run = "async with" if "await" in call else "with"
+        assert warned(cells, f"{with_run} ac.run('other') as own:\n    {call}") == []
+        assert warned(cells, "@ac.step\ndef double(n): return 2 * n\ndouble(1)") != []
+        assert len(provider.journal) == 5 and ac.get("r").cost.attempts == 1
+        assert cells("%unload_ext agentcheckpoint") is None
+        assert warned(cells, call) == []
+
+
 def test_the_line_magics_show_runs_costs_and_what_goes_on(cells: Shell) -> None:
     cells(CELL)
     assert cells("runs = %agentruns") is None
     assert [record["run"] for record in cells["runs"].to_records()] == ["r"]
+    [listed] = cells["runs"].to_records()
+    assert {**listed, "cost": None}.keys() == {**run_record(ac.get("r")), **cost_record(ac.get("r").cost)}.keys()
+    assert (listed["steps"], str(listed["spent_usd"]), listed["replayed"]) == (2, "0.03", 0)
     assert "completed" in str(cells["runs"]) and "✓ completed" in cells["runs"]._repr_html_()
     assert cells("costs = %agentcost --by step") is None
     assert {row["step"] for row in cells["costs"].to_records()} == {"plan", "count"}
@@ -238,6 +279,35 @@ def test_the_line_magics_show_runs_costs_and_what_goes_on(cells: Shell) -> None:
         assert cells(f"{magic} --explain") is None
         assert cells.said.endswith(f"\n{code}\n")
         assert cells(cells.said) is None, "what it prints runs"
+
+
+def test_the_runs_that_were_opened_last_are_read_and_no_others(cells: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked() -> int:
+        with packets(monkeypatch) as sent:
+            assert cells("runs = %agentruns 3") is None
+        return sum(sent)
+
+    def more(first: int, count: int) -> None:
+        for n in range(first, first + count):
+            with ac.run(f"r{n}"):
+                pass
+
+    monkeypatch.setattr(index, "PAGE", 10)  # who reads all names needs more packets then
+    more(0, 4)
+    few = asked()
+    more(4, 120)
+    assert asked() == few
+    assert [run.id for run in cells["runs"].runs] == ["r123", "r122", "r121"]
+
+
+def test_a_run_that_cannot_be_read_is_a_note_under_the_others(cells: Shell) -> None:
+    cells(CELL)
+    with ac.run("broken"):
+        pass
+    ask(os.environ["AGENTCHECKPOINT_URL"], "SET", RunKeys(run_tag("default", "broken")).head, "nonsense")
+    assert cells("runs = %agentruns") is None
+    assert [run.id for run in cells["runs"].runs] == ["r"]
+    assert "note: not shown: run 'broken'" in str(cells["runs"]) and "broken" in cells["runs"]._repr_html_()
 
 
 def test_agentresume_goes_on_with_an_agent_of_the_notebook(cells: Shell) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import random
 import tracemalloc
@@ -10,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
+from loops import embed, nothing_worked, paid, walk, worked
 from memory_runs import ask, fresh, packets
 
 import agentcheckpoint as ac
@@ -20,28 +22,8 @@ from agentcheckpoint.store.keys import RunKeys
 from agentcheckpoint.store.wire import Wire
 
 KEYS = RunKeys(run_tag("default", "r"))
-worked: list[str] = []
-paid: list[str] = []
-
-
-@pytest.fixture(autouse=True)
-def nothing_worked() -> None:
-    worked.clear()
-    paid.clear()
-
-
-def embed(doc: str) -> str:
-    paid.append(doc)
-    return doc.upper()
-
-
-def once(url: str, docs: Iterable[str], die_in: str = "", *, every: int = 1) -> None:
-    with ac.run("r", store=url) as run:
-        for doc in run.cursor("index", docs, key=str, ordered=False, every=every):
-            run.step("embed", embed, doc)
-            if doc == die_in:
-                raise KeyboardInterrupt
-            worked.append(doc)
+once = functools.partial(walk, ordered=False)
+__all__ = ["nothing_worked"]
 
 
 def marks(url: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Where the tries of steps lie in time, as a pure layout and as a picture, and the card that has both."""
+"""The card of a run, which has its steps as a table and as a picture; and a run as records and data frames."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from memory_runs import fresh
 
 import agentcheckpoint as ac
-from agentcheckpoint.core.models import Done, Failed, Failure, Inputs, LogEntry, Payload, Restarted
+from agentcheckpoint.core.foresight import Foreseen
+from agentcheckpoint.core.models import Done, Failed, Failure, Inputs, LogEntry, Opened, Payload
+from agentcheckpoint.core.spans import timeline
+from agentcheckpoint.notebook.lists import RunList
 from agentcheckpoint.notebook.telling import mismatch_card
 from agentcheckpoint.show.card import MOST, RunFacts, run_card
 from agentcheckpoint.show.picture import waterfall_picture
-from agentcheckpoint.show.waterfall import LONGEST_IDLE_MS, Bar, Break, waterfall
 
 HOSTILE = "<script>alert('x')</script>\x1b[31m\u202e&\"'"
+OPENED = Opened(id="o", at=0, attempt=1, worker="me")
 
 
 def done(slot: str, start: int, end: int, **more: Any) -> Done:
@@ -33,51 +34,8 @@ def failed(slot: str, start: int, end: int) -> Failed:
     return Failed(id=f"{slot}-{end}", at=end, slot=slot, error=Failure(type="E", message=""), ms=end - start)
 
 
-def test_a_lane_for_each_step_and_a_bar_for_each_try() -> None:
-    found = waterfall([done("a", 1000, 1100), failed("b", 1100, 1300), done("b", 1350, 1400)])
-    assert found.lanes == ("a", "b") and found.breaks == () and found.length == 400
-    assert found.bars == (
-        Bar(0, 0, 100, "done", False, 100),
-        Bar(1, 100, 300, "failed", False, 200),
-        Bar(1, 350, 400, "done", False, 50),
-    )
-
-
-def test_steps_that_overlap_keep_their_places() -> None:
-    bars = waterfall([done("b", 1050, 1100), done("a", 1000, 1200)]).bars
-    assert [(bar.start, bar.end) for bar in bars] == [(50, 100), (0, 200)]
-
-
-def test_a_night_between_two_attempts_is_drawn_short_and_named() -> None:
-    night = 8 * 3_600_000
-    found = waterfall([done("a", 0, 100), done("b", 100 + night, 300 + night)])
-    assert found.breaks == (Break(100 + LONGEST_IDLE_MS // 2, night),)
-    assert found.length == 300 + LONGEST_IDLE_MS
-
-
-def test_what_was_begun_afresh_or_taken_over_is_not_drawn() -> None:
-    entries: list[LogEntry] = [done("a", 0, 100), Restarted(id="r", at=150), done("b", 200, 300)]
-    assert waterfall(entries).lanes == ("b",)
-    assert waterfall([done("a", 0, 100, elsewhere=()), done("b", 200, 300, overridden=True)]).bars == ()
-
-
-def test_nothing_is_nothing() -> None:
-    assert waterfall([]).length == 0 and waterfall([done("a", 0, 1)], ["other"]).bars == ()
-
-
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 10**9), st.integers(0, 10**7)), max_size=30))
-def test_order_is_kept_and_idle_time_alone_is_cut(spans: list[tuple[str, int, int]]) -> None:
-    entries = [done(slot, end - ms if ms <= end else 0, end) for slot, end, ms in spans]
-    found = waterfall(entries)
-    for entry, bar in zip(entries, found.bars, strict=True):
-        assert bar.end - bar.start == entry.ms, "working time is drawn as it was"
-    moments = sorted((entry.at, bar.end) for entry, bar in zip(entries, found.bars, strict=True))
-    assert [drawn for _, drawn in moments] == sorted(drawn for _, drawn in moments)
-    assert found.length <= max((entry.at for entry in entries), default=0) or not entries
-
-
 def facts(entries: list[LogEntry], name: str = "r") -> RunFacts:
-    return RunFacts(name, "completed", 1, ac.CostReport(), entries, say=[name])
+    return RunFacts(name, "completed", 1, ac.CostReport(), [OPENED, *entries], say=[name])
 
 
 def test_a_card_has_no_script_and_everything_in_it_is_escaped() -> None:
@@ -97,7 +55,7 @@ def test_a_card_is_bounded_whatever_the_run_is() -> None:
 
     assert size(MOST) < size(5000) < size(MOST) + 1000
     tries: list[LogEntry] = [failed("a", k, k + 1) for k in range(20_000)]
-    assert len(str(waterfall_picture(waterfall(tries)))) < 150_000
+    assert len(str(waterfall_picture(timeline([OPENED, *tries])))) < 150_000
 
 
 def test_a_card_is_light_and_dark_and_says_states_in_words() -> None:
@@ -115,8 +73,15 @@ def seen() -> ac.RunView:
     return ac.get("r", store=url)
 
 
+KEYS = {
+    *("step", "kind", "outcome", "attempts", "took_ms", "input_tokens", "output_tokens", "cost_nano_usd"),
+    *("cost_is_whole", "size_bytes", "at"),
+}
+
+
 def test_records_of_a_run_are_exact(seen: ac.RunView) -> None:
-    assert [(row["step"], row["cost_usd"]) for row in seen.to_records()] == [("paid", Decimal("0.01")), ("free", None)]
+    assert all(row.keys() == KEYS for row in seen.to_records())
+    assert [(row["step"], row["cost_nano_usd"]) for row in seen.to_records()] == [("paid", 10_000_000), ("free", None)]
 
 
 def test_what_can_be_shown_has_text_and_html(seen: ac.RunView) -> None:
@@ -136,8 +101,18 @@ def test_a_data_frame_needs_its_library_and_says_so(
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_records_become_a_data_frame(seen: ac.RunView, library: str) -> None:
-    frames = pytest.importorskip(library, reason="data frames are an option of the user's")
-    frame = getattr(seen, f"to_{library}")()
-    assert isinstance(frame, frames.DataFrame) and frame.shape == (2, 11)
-    assert list(frame["step"]) == ["paid", "free"] and list(frame["cost_usd"]) == [Decimal("0.01"), None]
-    assert list(getattr(seen.cost, f"to_{library}")()["attempts"]) == [1]
+    frames = pytest.importorskip(library, reason="data frames are an extra of the tests (pandas, polars)")
+
+    def frame(value: Any) -> Any:
+        made = getattr(value, f"to_{library}")()
+        assert isinstance(made, frames.DataFrame) and list(made.columns) == list(value.to_records()[0])
+        return made
+
+    steps = frame(seen)
+    assert steps.shape == (2, len(KEYS)) and list(steps["step"]) == ["paid", "free"]
+    assert steps["cost_nano_usd"][0] == 10_000_000
+    assert list(frame(seen.cost)["attempts"]) == [1]
+    listed = frame(RunList((seen,)))
+    assert (listed["run"][0], listed["spent_usd"][0], listed["steps"][0]) == ("r", Decimal("0.01"), 2)
+    foreseen = (Foreseen("paid", "llm", "again", True, 5, False), Foreseen("free", None, "reused", False, None, False))
+    assert list(frame(ac.Preview("r", "default", "resume", "r", None, True, foreseen))["paid"]) == [True, False]

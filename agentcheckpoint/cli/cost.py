@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from agentcheckpoint.cli.completing import complete_run
 from agentcheckpoint.cli.output import Namespace, Url, width
 from agentcheckpoint.cli.which import which_run
 
@@ -60,7 +61,11 @@ Moment = Annotated[
 def cost(
     run: Annotated[
         str | None,
-        typer.Argument(help="One run: its name, a unique beginning, or @last; else all.", show_default=False),
+        typer.Argument(
+            help="One run: its name, a unique beginning, or @last; else all.",
+            show_default=False,
+            autocompletion=complete_run,
+        ),
     ] = None,
     by: Annotated[Key, typer.Option(help="What to sum by.")] = Key.model,
     since: Moment = None,

@@ -27,9 +27,9 @@ def resume(
 
     Example: agentcheckpoint resume research:research research-42
     """
-    from agentcheckpoint.cli.records import run_record
     from agentcheckpoint.cli.worker import agent_at
     from agentcheckpoint.jobs.work import work_on
+    from agentcheckpoint.listing import run_record
     from agentcheckpoint.view import get
 
     sys.path.insert(0, os.getcwd())

@@ -34,8 +34,8 @@ def runs(
 
     Example: agentcheckpoint runs --state failed --limit 5
     """
-    from agentcheckpoint.cli.records import run_record, states
-    from agentcheckpoint.listing import list_runs
+    from agentcheckpoint.cli.records import states
+    from agentcheckpoint.listing import list_runs, run_record
 
     if state is not None and state not in states():
         raise typer.BadParameter(f"{state!r}: a run is {', '.join(states())}", param_hint="--state")

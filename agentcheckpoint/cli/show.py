@@ -28,12 +28,12 @@ def show(
 ) -> None:
     """Show a run: its state, cost and steps, when each of them was at work, and what went wrong.
 
-    The bars leave out the time in which nobody worked on the run.
+    The bars leave out long times in which nothing happened, and mark them by ┊.
 
     Example: agentcheckpoint show @last --attempts
     """
     from agentcheckpoint.cli.records import whole_record
-    from agentcheckpoint.core.spans import spans
+    from agentcheckpoint.core.spans import timeline
     from agentcheckpoint.show.bars import waterfall
     from agentcheckpoint.show.text import table
     from agentcheckpoint.view import get
@@ -43,7 +43,7 @@ def show(
         say_record(whole_record(seen), output)
         return
     lines = [*_head(seen), [("", "")], [(table(seen.steps, width()), "")]]
-    if bars := waterfall(spans(seen.entries), width()):
+    if bars := waterfall(timeline(seen.entries), width()):
         lines += [[("", "")], *bars]
     if attempts:
         lines += [[("", "")], [(_attempts(seen.attempts), "")]]
@@ -60,7 +60,6 @@ def steps(
 
     Example: agentcheckpoint steps research-42 -o jsonl
     """
-    from agentcheckpoint.cli.records import step_record
     from agentcheckpoint.show.text import table
     from agentcheckpoint.view import get
 
@@ -68,7 +67,7 @@ def steps(
     if output is Output.text:
         typer.echo(table(seen.steps, width()))
     else:
-        say_rows("steps", map(step_record, seen.steps), output, run=seen.id)
+        say_rows("steps", seen.to_records(), output, run=seen.id)
 
 
 def _head(run: RunView) -> list[Line]:

@@ -90,8 +90,8 @@ def _tell(entry: LogEntry) -> None:
 
 def _record(entry: LogEntry) -> dict[str, Any]:
     """What stands in the log, less the digests and previews of inputs, with its time as text."""
-    from agentcheckpoint.cli.records import moment
+    from agentcheckpoint.core.spending import iso_time
 
     fields = entry.model_dump(mode="json", exclude_none=True, exclude={"v", "inputs", "at", "digest", "entries"})
     cost = [paid.model_dump(mode="json", exclude_none=True) for paid in getattr(entry, "entries", ())]
-    return {"at": moment(entry.at), **fields, **({"paid": cost} if cost else {})}
+    return {"at": iso_time(entry.at), **fields, **({"paid": cost} if cost else {})}

@@ -7,12 +7,20 @@ from typing import Annotated
 
 import typer
 
+from agentcheckpoint.cli.completing import complete_run
+
 LAST = "@last"
 MOST_NAMED = 8
 """How many runs are named that may be meant."""
 
 RunName = Annotated[
-    str, typer.Argument(metavar="RUN", help="The run: its name, a unique beginning, or @last.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="The run: its name, a unique beginning, or @last.",
+        show_default=False,
+        autocompletion=complete_run,
+    ),
 ]
 
 

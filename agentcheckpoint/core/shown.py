@@ -30,7 +30,7 @@ class Records:
         raise TypeError(f"{type(self).__name__} has no records")
 
     def to_pandas(self) -> Any:
-        """The records as a pandas ``DataFrame``; amounts are exact decimals.
+        """The records as a pandas ``DataFrame``; dollars are exact decimals.
 
         Raises:
             NotInstalled: pandas is not installed.
@@ -38,7 +38,7 @@ class Records:
         return _library("pandas").DataFrame.from_records(self.to_records())
 
     def to_polars(self) -> Any:
-        """The records as a polars ``DataFrame``; amounts are exact decimals.
+        """The records as a polars ``DataFrame``; dollars are exact decimals.
 
         Raises:
             NotInstalled: polars is not installed.

@@ -88,7 +88,7 @@ def _tags(opened: Opened | None) -> tuple[str, ...]:
     return () if opened is None else opened.tags or ()
 
 
-def iso_time(at_ms: int) -> str | None:
+def iso_time(at_ms: int | None) -> str | None:
     """A moment in UTC, ``2026-11-24T09:30:00.000+00:00``; ``None``: it was not noted, or is no time."""
     try:
         moment = datetime.fromtimestamp(at_ms / 1000, tz=UTC) if at_ms else None

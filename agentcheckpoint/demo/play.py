@@ -53,28 +53,22 @@ class Chapter:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How it ended. Amounts in nano-dollars.
+class Ending:
+    """How a demo ended, with whichever provider.
 
     Attributes:
         run_id: the run.
         chapters: the lives of its workers, in their order.
         asked: how many kills were asked for.
         steps: how many steps the run has.
-        saved: what was paid before each kill and did not have to be paid again.
-        accounts: ledger and journal.
         answer: what the agent returned.
-        problems: why this is no success; empty if it is one.
     """
 
     run_id: str
     chapters: tuple[Chapter, ...]
     asked: int
     steps: int
-    saved: int
-    accounts: Accounts
     answer: str
-    problems: tuple[str, ...] = field(default=())
 
     @property
     def kills(self) -> int:
@@ -94,6 +88,28 @@ class Outcome:
             "kills_asked": self.asked,
             "steps": self.steps,
             "replayed": self.replayed,
+            "answer": self.answer,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Ending):
+    """How it ended with the provider on loopback. Amounts in nano-dollars.
+
+    Attributes:
+        saved: what was paid before each kill and did not have to be paid again.
+        accounts: ledger and journal.
+        problems: why this is no success; empty if it is one.
+    """
+
+    saved: int
+    accounts: Accounts
+    problems: tuple[str, ...] = field(default=())
+
+    def as_data(self) -> dict[str, Any]:
+        """The outcome as JSON has it."""
+        return {
+            **Ending.as_data(self),
             "provider_calls": self.accounts.provider_calls,
             "paid_twice": self.accounts.paid_twice,
             "repaid_in_window": self.accounts.repaid_in_window,
@@ -102,7 +118,6 @@ class Outcome:
             "unresolved_nano_usd": self.accounts.in_window,
             "saved_nano_usd": self.saved,
             "problems": list(self.problems),
-            "answer": self.answer,
         }
 
 
@@ -186,9 +201,14 @@ def _lives(
 def recorded(run_id: str, store: Store) -> int:
     """How many steps of the run are checkpointed."""
     try:
-        return sum(row.outcome == "done" for row in view.get(run_id, store=store).steps)
+        return done_in(view.get(run_id, store=store))
     except RunNotFound:
         return 0
+
+
+def done_in(seen: view.RunView) -> int:
+    """How many of its steps are done."""
+    return sum(row.outcome == "done" for row in seen.steps)
 
 
 def _chapter(life: Life, payments: Sequence[Payment]) -> Chapter:
@@ -221,7 +241,7 @@ def _settled(
         run_id=run_id,
         chapters=tuple(chapters),
         asked=terms.kills,
-        steps=sum(row.outcome == "done" for row in seen.steps),
+        steps=done_in(seen),
         saved=sum(savings),
         accounts=accounts,
         answer=answer,

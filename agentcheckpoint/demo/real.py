@@ -11,7 +11,7 @@ from typing import Any
 from agentcheckpoint import view
 from agentcheckpoint.core.ledger import CostReport
 from agentcheckpoint.demo.life import live
-from agentcheckpoint.demo.play import Chapter, Listener, Terms, recorded
+from agentcheckpoint.demo.play import Chapter, Ending, Listener, Terms, done_in, recorded
 from agentcheckpoint.demo.worker import Job
 from agentcheckpoint.errors import RunNotFound
 from agentcheckpoint.store.store import Store
@@ -21,47 +21,37 @@ KILL_AFTER = 6
 
 
 @dataclass(frozen=True, slots=True)
-class LiveOutcome:
-    """How it ended.
+class LiveOutcome(Ending):
+    """How it ended with a real provider.
 
     Attributes:
-        run_id: the run.
-        chapters: the lives of its workers, in their order.
-        asked: how many kills were asked for.
-        steps: how many steps the run has.
         cost: what the run's ledger says; the invoice counts.
         bought_twice: how many steps whose answers were stored have been paid for more than once.
-        answer: what the agent returned.
     """
 
-    run_id: str
-    chapters: tuple[Chapter, ...]
-    asked: int
-    steps: int
     cost: CostReport
     bought_twice: int
-    answer: str
 
     @property
-    def kills(self) -> int:
-        """How many kills happened."""
-        return sum(chapter.life.killed for chapter in self.chapters)
+    def spent(self) -> int | None:
+        """Nano-dollars, as far as known; ``None``: nothing of it is known."""
+        return self.cost.spent if self.cost.spent or not self.cost.unpriced else None
+
+    @property
+    def saved(self) -> int | None:
+        """Nano-dollars that were not paid again; ``None``: nothing of it is known."""
+        return self.cost.saved if self.cost.saved or not self.cost.saved_unpriced else None
 
     def as_data(self) -> dict[str, Any]:
         """The outcome as JSON has it."""
         return {
-            "run_id": self.run_id,
-            "kills": self.kills,
-            "kills_asked": self.asked,
-            "steps": self.steps,
-            "replayed": sum(chapter.life.replayed for chapter in self.chapters),
+            **Ending.as_data(self),
             "calls": self.cost.attempts,
             "bought_twice": self.bought_twice,
-            "spent_nano_usd": self.cost.spent if self.cost.spent or not self.cost.unpriced else None,
+            "spent_nano_usd": self.spent,
             "unpriced": self.cost.unpriced,
             "unresolved": self.cost.unresolved,
-            "saved_nano_usd": self.cost.saved if self.cost.saved or not self.cost.saved_unpriced else None,
-            "answer": self.answer,
+            "saved_nano_usd": self.saved,
         }
 
 
@@ -97,7 +87,7 @@ def play_live(terms: Terms, model: str | None, store: Store, room: Path, listene
         run_id=run_id,
         chapters=tuple(chapters),
         asked=terms.kills,
-        steps=sum(row.outcome == "done" for row in seen.steps),
+        steps=done_in(seen),
         cost=seen.cost,
         bought_twice=len(bought) - len(set(bought)),
         answer=chapters[-1].life.answer or "",

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from agentcheckpoint.core.ledger import money
 from agentcheckpoint.demo.life import Event, Life
-from agentcheckpoint.demo.play import Chapter, Outcome
+from agentcheckpoint.demo.play import Chapter, Ending, Outcome
 from agentcheckpoint.demo.real import LiveOutcome
 from agentcheckpoint.show.layout import plain
 
@@ -101,18 +101,15 @@ class Story:
         """What came of it with a real provider, as far as the run's ledger knows."""
         self._answer(outcome)
         cost = outcome.cost
-        known = cost.spent if cost.spent or not cost.unpriced else None
-        self._amount("paid", known, _calls(cost.attempts), "yellow")
+        self._amount("paid", outcome.spent, _calls(cost.attempts), "yellow")
         if cost.unresolved:
             why = "the kill came before the answer could be stored: it may have been billed"
             self._say((f"{'  unresolved':<{_COLUMN}}", ""), (f"{cost.unresolved:<10}", ""), (why, "dim"))
-        replayed = _steps(sum(chapter.life.replayed for chapter in outcome.chapters))
-        saved = cost.saved if cost.saved or not cost.saved_unpriced else None
-        self._amount("saved by replaying", saved, f"{replayed} replayed", "green")
+        self._amount("saved by replaying", outcome.saved, f"{_steps(outcome.replayed)} replayed", "green")
         self._say((f"{'paid twice for a stored answer':<{_COLUMN}}", ""), (f"{outcome.bought_twice}", "bold"))
         self._say(("by the run's own ledger: a real provider shows no journal, and its invoice counts", "dim"))
 
-    def _answer(self, outcome: Outcome | LiveOutcome) -> None:
+    def _answer(self, outcome: Ending) -> None:
         if outcome.kills < outcome.asked:
             missed = outcome.asked - outcome.kills
             commits = outcome.chapters[-1].life.commits

@@ -18,7 +18,7 @@ from agentcheckpoint.forks import rewind
 from agentcheckpoint.notebook.line import Asked, asked, explained, step_before
 from agentcheckpoint.notebook.progress import Progress
 from agentcheckpoint.notebook.telling import mismatch_card, mismatch_text, remarks, this_time
-from agentcheckpoint.notebook.wrapping import awaits_in
+from agentcheckpoint.notebook.wrapping import MAGIC, awaits_in
 from agentcheckpoint.runs import Run, run
 from agentcheckpoint.show.card import RunFacts, run_card
 from agentcheckpoint.show.layout import plain
@@ -50,8 +50,13 @@ class Cells:
         wanted = asked(self._fill(line))
         return CellRun(wanted, self._show, self._is_live, self._note)
 
-    def _note(self, run_id: str) -> None:
-        self.last = run_id
+    def _note(self, attempt: Attempt) -> None:
+        self.last = attempt.run_id
+        if attempt.store is not None:
+            current.remark(
+                f"The last run, {attempt.run_id!r}, ended with its cell: a cell is a run if it begins with {MAGIC} and "
+                "an id of its own."
+            )
 
     def explain(self, line: str, body: str) -> None:
         """Prints the plain Python that a marked cell stands for."""
@@ -74,7 +79,7 @@ class CellRun:
     _attempt: Attempt
     _progress: Progress
 
-    def __init__(self, wanted: Asked, show: Show, is_live: bool, note: Callable[[str], None]) -> None:
+    def __init__(self, wanted: Asked, show: Show, is_live: bool, note: Callable[[Attempt], None]) -> None:
         self._wanted, self._show, self._is_live, self._note = wanted, show, is_live, note
 
     def __enter__(self) -> Run:
@@ -114,7 +119,7 @@ class CellRun:
         here = current.position()
         assert here is not None  # it has just been opened
         self._attempt = here.attempt
-        self._note(self._attempt.run_id)
+        self._note(self._attempt)
         is_shown = self._is_live and not self._wanted.quiet and self._attempt.store is not None
         self._progress = Progress(self._attempt, self._show if is_shown else None)
         self._progress.begin()

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import IPython
 from IPython import display
 
+from agentcheckpoint import current
 from agentcheckpoint.agents import Agent
 from agentcheckpoint.core.spending import By
 from agentcheckpoint.costing import CostTable, costs
@@ -90,6 +91,7 @@ class Extension:
         shell.ast_transformers.remove(self._wrapper)
         shell.events.unregister("pre_run_cell", self._before_cell)
         shell.drop_by_id({NAME: self._cells})
+        current.remark(None)
         magics = shell.magics_manager.magics
         magics["cell"].pop(MAGIC.lstrip("%"), None)
         for magic in self._line_magics:

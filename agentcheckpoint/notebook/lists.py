@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from agentcheckpoint.core.markup import grid
 from agentcheckpoint.core.shown import Records, Shown
-from agentcheckpoint.core.spending import usd
-from agentcheckpoint.errors import AgentCheckpointError, RunNotFound
+from agentcheckpoint.listing import list_runs, run_record
 from agentcheckpoint.show.card import LONGEST, card, mark
 from agentcheckpoint.show.layout import Column, cut, lay_out, plain
-from agentcheckpoint.store.connect import connect
-from agentcheckpoint.store.index import listed_runs
-from agentcheckpoint.view import WIDTH, RunView, get
+from agentcheckpoint.view import WIDTH, RunView
 
-NAMESPACE = "default"
 TITLES = ("run", "state", "agent", "attempt", "steps", "cost")
 _KEEP = (9, 8, 2, 4, 5, 7)
 
@@ -34,19 +30,9 @@ class RunList(Shown, Records):
     unread: tuple[str, ...] = ()
 
     def to_records(self) -> list[dict[str, Any]]:
-        """One record for each run."""
-        return [
-            {
-                "run": seen.id,
-                "state": seen.state,
-                "agent": seen.agent,
-                "attempt": seen.attempt,
-                "steps": len(seen.steps),
-                "spent_usd": usd(seen.cost.spent),
-                "unpriced": seen.cost.unpriced,
-            }
-            for seen in self.runs
-        ]
+        """One record for each run, as ``agentcheckpoint runs -o json`` has it, but flat: its sums are values too."""
+        records = [run_record(seen) for seen in self.runs]
+        return [{**record, **record.pop("cost")} for record in records]
 
     def __str__(self) -> str:
         lines = [TITLES, *(tuple(plain(cell) for cell in _cells(seen)) for seen in self.runs)]
@@ -62,7 +48,8 @@ class RunList(Shown, Records):
 
 
 def _cells(seen: RunView) -> tuple[str, ...]:
-    return seen.id, seen.state, seen.agent or "", str(seen.attempt), f"{len(seen.steps):,}", str(seen.cost)
+    steps = f"{run_record(seen)['steps']:,}"
+    return seen.id, seen.state, seen.agent or "", str(seen.attempt), steps, str(seen.cost)
 
 
 def recent_runs(most: int) -> RunList:
@@ -71,17 +58,5 @@ def recent_runs(most: int) -> RunList:
     Raises:
         StoreRefused, StoreUnavailable.
     """
-    store = connect()
-    found, unread = list[RunView](), list[str]()
-    for run_id in _newest(list(listed_runs(store, NAMESPACE)), most):
-        try:
-            found.append(get(run_id, store=store))
-        except RunNotFound:
-            continue  # deleted meanwhile
-        except AgentCheckpointError as exc:
-            unread.append(f"{run_id}: {exc}")
-    return RunList(tuple(found), tuple(unread))
-
-
-def _newest(listed: list[str], most: int) -> Iterator[str]:
-    return iter(listed[: -most - 1 : -1])
+    listing = list_runs()
+    return RunList(tuple(islice(listing, most)), tuple(listing.notes))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TypeAlias
 
-from agentcheckpoint.core.spans import How, Span
+from agentcheckpoint.core.spans import How, Timeline
 from agentcheckpoint.show.layout import columns_of, cut, plain
 from agentcheckpoint.show.text import duration_text
 
@@ -14,45 +15,53 @@ Line: TypeAlias = Sequence[tuple[str, str]]
 
 MARKS: dict[How, tuple[str, str]] = {"done": ("█", "green"), "failed": ("▒", "red"), "unfinished": ("░", "yellow")}
 """Of what a bar is made, which tells the outcomes apart without colours, and its colour."""
+BREAK = ("┊", "dim")
+"""Where idle time is left out."""
 _GAP = "  "
 _TIME = 7
 """Columns of a duration."""
 
 
-def waterfall(spans: Sequence[Span], width: int) -> list[Line]:
-    """A line for each step, in the order in which they ended first, with its tries as bars.
+def waterfall(layout: Timeline, width: int) -> list[Line]:
+    """A line for each step with its tries as bars, and one that says how much idle time is left out.
 
     Args:
-        spans: what ``core.spans`` found.
+        layout: what ``core.spans`` found.
         width: the most columns that a line may take, at least 40.
     """
-    if not spans:
+    if not layout.spans:
         return []
-    rows: dict[str, list[Span]] = {}
-    for span in spans:
-        rows.setdefault(span.slot, []).append(span)
-    whole = max(1, max(span.ended for span in spans))
-    names = min(max(len("step"), *(columns_of(plain(slot)) for slot in rows)), width // 3)
+    names = min(max(len("step"), *(columns_of(plain(slot)) for slot in layout.lanes)), width // 3)
     room = width - names - 2 * len(_GAP) - _TIME
-    end = duration_text(whole)
+    end = duration_text(layout.elapsed)
     head = "step".ljust(names) + _GAP + "0s" + end.rjust(room - 2)
-    return [[(head, "dim")], *(_row(slot, tries, names, room, whole) for slot, tries in rows.items())]
+    lines: list[Line] = [[(head, "dim")]]
+    for slot, cells, took in zip(layout.lanes, _cells(layout, room), layout.took(), strict=True):
+        name = cut(plain(slot), names)
+        bars = [("".join(mark for mark, _ in run), style) for style, run in groupby(cells, lambda cell: cell[1])]
+        lines.append(
+            [
+                (name + " " * (names - columns_of(name)) + _GAP, ""),
+                *bars,
+                (_GAP + (duration_text(took) or "0ms").rjust(_TIME), "dim"),
+            ]
+        )
+    if layout.breaks:
+        idle = duration_text(sum(gap.ms for gap in layout.breaks))
+        lines.append([(f"{BREAK[0]} {idle} in which nothing happened", "dim")])
+    return lines
 
 
-def _row(slot: str, tries: Sequence[Span], names: int, room: int, whole: int) -> Line:
-    name = cut(plain(slot), names)
-    cells: list[How | None] = [None] * room
-    for span in tries:
+def _cells(layout: Timeline, room: int) -> list[list[tuple[str, str]]]:
+    """For each lane so many columns, each with its style."""
+    whole = max(1, layout.length)
+    empty = [(" ", "")] * room
+    for gap in layout.breaks:
+        empty[min(gap.at * room // whole, room - 1)] = BREAK
+    lanes = [empty.copy() for _ in layout.lanes]
+    for span in layout.spans:
         first = min(span.began * room // whole, room - 1)
         last = max(first + 1, -(-span.ended * room // whole))
         for n in range(first, min(last, room)):
-            cells[n] = span.how
-    parts: list[tuple[str, str]] = [(name + " " * (names - columns_of(name)) + _GAP, "")]
-    for how in cells:
-        mark, colour = (" ", "") if how is None else MARKS[how]
-        if parts[-1][1] == colour and len(parts) > 1:
-            parts[-1] = (parts[-1][0] + mark, colour)
-        else:
-            parts.append((mark, colour))
-    took = sum(span.ended - span.began for span in tries)
-    return [*parts, (_GAP + (duration_text(took) or "0ms").rjust(_TIME), "dim")]
+            lanes[span.lane][n] = MARKS[span.how]
+    return lanes

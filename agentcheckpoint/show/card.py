@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from agentcheckpoint.core.ledger import CostReport
 from agentcheckpoint.core.markup import Markup, element, grid
 from agentcheckpoint.core.models import LogEntry
+from agentcheckpoint.core.spans import timeline
 from agentcheckpoint.show.layout import cut
 from agentcheckpoint.show.picture import waterfall_picture
 from agentcheckpoint.show.text import TITLES, StepRow, cells_of, step_rows
-from agentcheckpoint.show.waterfall import waterfall
 
 MOST = 40
 """How many steps a card shows: the first half and the last half of them."""
@@ -42,9 +42,10 @@ STYLE = Markup(
     ".agentcheckpoint th,.agentcheckpoint td{padding:.15em .7em;border-bottom:1px solid rgba(128,128,128,.35)}"
     ".agentcheckpoint code{font-family:ui-monospace,monospace;white-space:pre-wrap;overflow-wrap:anywhere}"
     ".agentcheckpoint .ac-paid{fill:#2f6fb7}.agentcheckpoint .ac-free{fill:#7d8590}"
-    ".agentcheckpoint .ac-failed{fill:#c4462d}.agentcheckpoint .ac-line{stroke:#8a8a8a}"
+    ".agentcheckpoint .ac-failed{fill:#c4462d}.agentcheckpoint .ac-open{fill:#c9a227}"
+    ".agentcheckpoint .ac-line{stroke:#8a8a8a}"
     "@media (prefers-color-scheme:dark){.agentcheckpoint .ac-paid{fill:#6cb0f5}.agentcheckpoint .ac-free{fill:#9aa4af}"
-    ".agentcheckpoint .ac-failed{fill:#ff8266}}"
+    ".agentcheckpoint .ac-failed{fill:#ff8266}.agentcheckpoint .ac-open{fill:#e5c558}}"
     "</style>"
 )
 
@@ -73,13 +74,13 @@ def run_card(facts: RunFacts) -> Markup:
     """The card, without scripts; its size is bounded, whatever the run's is."""
     rows = step_rows(facts.entries)
     shown, left_out = first_and_last(rows)
-    picture = waterfall(facts.entries, [row.slot for row in shown])
+    picture = timeline(facts.entries, {row.slot for row in shown})
     parts = [
         element("div", *(element("div", cut(line, 8 * LONGEST), class_="ac-say") for line in facts.say)),
         element("div", str(facts.cost), class_="ac-say"),
         _table(shown, left_out, facts.replayed),
     ]
-    if picture.bars:
+    if picture.spans:
         parts.append(waterfall_picture(picture))
     return card(f"{mark(facts.state)} · attempt {facts.attempt}", facts.id, parts)
 

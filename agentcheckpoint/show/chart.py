@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from agentcheckpoint.core.cost_rows import CostRow, amount_text
 from agentcheckpoint.core.ledger import money
 from agentcheckpoint.core.markup import Markup, element
+from agentcheckpoint.show.frame import HEAD, WIDTH, framed, legend
 from agentcheckpoint.show.layout import cut
 
 MOST_BARS = 20
-WIDTH, LINE, BAR = 640, 24, 14
-"""Pixels: of the picture, of a row, of a bar."""
+LINE, BAR = 24, 14
+"""Pixels: of a row, of a bar."""
 LEFT, RIGHT = 190, 150
 """Pixels that names and amounts take beside the bars."""
 PARTS = (("paid", "#2f6fb7"), ("wasted", "#c4462d"), ("unresolved", "#c9a227"))
@@ -27,31 +28,9 @@ def cost_chart(by: str, rows: Sequence[CostRow]) -> Markup:
     """
     bars = rows[:MOST_BARS]
     most = max((sum(_amounts(row)) for row in bars), default=0) or 1
-    lines = [part for n, row in enumerate(bars) for part in _bar(by, row, LINE * (n + 1), most)]
-    height = LINE * (len(bars) + 1)
-    return element(
-        "svg",
-        element("title", f"costs by {by}"),
-        *_legend(),
-        *lines,
-        xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {WIDTH} {height}",
-        width=WIDTH,
-        height=height,
-        role="img",
-        font_family="sans-serif",
-        font_size=12,
-        fill="currentColor",
-    )
-
-
-def _legend() -> list[Markup]:
-    parts: list[Markup] = []
-    for n, (name, colour) in enumerate(PARTS):
-        x = LEFT + 95 * n
-        parts.append(element("rect", x=x, y=6, width=10, height=10, fill=colour))
-        parts.append(element("text", name, x=x + 15, y=15))
-    return parts
+    lines = [part for n, row in enumerate(bars) for part in _bar(by, row, HEAD + LINE * n, most)]
+    keys = legend(LEFT, ((name, {"fill": colour}) for name, colour in PARTS))
+    return framed(f"costs by {by}", [*keys, *lines], HEAD + LINE * len(bars))
 
 
 def _bar(by: str, row: CostRow, top: int, most: int) -> list[Markup]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from agentcheckpoint.core.ledger import fold_entries, logged_money, money, report
 from agentcheckpoint.core.lifecycle import since_restart
@@ -19,7 +19,6 @@ from agentcheckpoint.core.models import (
     Usage,
     Withdrawn,
 )
-from agentcheckpoint.core.spending import usd
 from agentcheckpoint.show.layout import Column, cut, lay_out, plain
 
 Outcome: TypeAlias = Literal["done", "overridden", "failed", "rejected", "unfinished"]
@@ -135,23 +134,6 @@ def table(rows: Sequence[StepRow], width: int) -> str:
         Lines without a trailing newline, with every control character in the data escaped.
     """
     return lay_out(_columns(rows), width) if rows else cut("no steps recorded", width)
-
-
-def step_record(row: StepRow) -> dict[str, Any]:
-    """The row as a record: dollars as an exact decimal, ``None`` for what is unknown."""
-    return {
-        "step": row.slot,
-        "kind": row.kind,
-        "outcome": row.outcome,
-        "attempts": row.attempts,
-        "ms": row.ms,
-        "input_tokens": None if row.usage is None else row.usage.input_tokens,
-        "output_tokens": None if row.usage is None else row.usage.output_tokens,
-        "cost_usd": usd(row.cost),
-        "priced": row.priced,
-        "size": row.size,
-        "at_ms": row.at,
-    }
 
 
 TITLES = ("step", "kind", "outcome", "tries", "time", "tokens", "cost", "size")

@@ -9,7 +9,7 @@ connections; a test can run one by hand.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar, cast
@@ -67,6 +67,25 @@ class Await:
 
 Effect: TypeAlias = Packet | Pause | Await
 Protocol: TypeAlias = Generator[Effect, Any, T]
+
+
+def performed_by(protocol: Protocol[T], perform: Callable[[Effect], Protocol[Any]]) -> Protocol[T]:
+    """The same protocol; each of its effects is performed by ``perform``, and what comes of that is told to it."""
+    try:
+        effect = next(protocol)
+        while True:
+            try:
+                answer = yield from perform(effect)
+            except GeneratorExit:
+                raise
+            except BaseException as exc:
+                effect = protocol.throw(exc)
+            else:
+                effect = protocol.send(answer)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    finally:
+        protocol.close()
 
 
 @dataclass(frozen=True, slots=True)

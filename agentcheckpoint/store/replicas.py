@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agentcheckpoint.errors import DurabilityWarning
-from agentcheckpoint.store.effects import Effect, Packet, Protocol, Refusal, Reply, T
+from agentcheckpoint.store.effects import Effect, Packet, Protocol, Refusal, Reply, T, performed_by
 
 WRITES = frozenset({"RPUSH", "HSET", "HSETNX"})
 """Commands that record something. Leases and lists are none of them: no harm is done if a failover forgets those."""
@@ -35,21 +35,7 @@ class Replicas:
 
     def acknowledged(self, protocol: Protocol[T]) -> Protocol[T]:
         """The same protocol; each of its packets that records something waits for the replicas."""
-        try:
-            effect = next(protocol)
-            while True:
-                try:
-                    answer = yield from self._performed(effect)
-                except GeneratorExit:
-                    raise
-                except BaseException as exc:
-                    effect = protocol.throw(exc)
-                else:
-                    effect = protocol.send(answer)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
-        finally:
-            protocol.close()
+        return performed_by(protocol, self._performed)
 
     def _performed(self, effect: Effect) -> Protocol[object]:
         if not isinstance(effect, Packet) or all(command[0] not in WRITES for command in effect.commands):

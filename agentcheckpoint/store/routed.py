@@ -9,8 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
-from agentcheckpoint.store.effects import Effect, Lost, Node, NotSent, Packet, Pause, Protocol, Refusal, Reply, T
+from agentcheckpoint.store.effects import (
+    Effect,
+    Lost,
+    Node,
+    NotSent,
+    Packet,
+    Pause,
+    Protocol,
+    Refusal,
+    Reply,
+    T,
+    performed_by,
+)
 from agentcheckpoint.store.refusals import nothing_applied
 from agentcheckpoint.store.routes import Routes
 
@@ -22,22 +35,7 @@ PAUSES = (0.0, 0.1, 0.5, 1.0, 2.0, 4.0, 6.0, 6.0)
 
 def routed(protocol: Protocol[T], routes: Routes) -> Protocol[T]:
     """The same protocol, with a server named in each of its packets."""
-    pauses = iter(PAUSES)
-    try:
-        effect = next(protocol)
-        while True:
-            try:
-                answer = yield from _performed(effect, routes, pauses)
-            except GeneratorExit:
-                raise
-            except BaseException as exc:
-                effect = protocol.throw(exc)
-            else:
-                effect = protocol.send(answer)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
-    finally:
-        protocol.close()
+    return performed_by(protocol, partial(_performed, routes=routes, pauses=iter(PAUSES)))
 
 
 def _performed(effect: Effect, routes: Routes, pauses: Iterator[float]) -> Protocol[object]:
