@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from operator import attrgetter
 from typing import Any
 
@@ -23,6 +23,8 @@ NEXT_COMMANDS = 15
 """So many a life sends after a fault that it survived: at least a claim."""
 CLOSING = 5
 """So many it sends after its agent has failed: to close the run."""
+LAST_COMMANDS = 3
+"""So many it sends at least once its end is asked for, if it has not come near to its end by itself."""
 NOT_MET = "its fault was never met: its agent does not come to that place"
 CONTROL_BUDGET = 400
 """Scenarios in which a variant has to be caught."""
@@ -43,6 +45,8 @@ def pairs(seed: int, clean: Clean, chance: random.Random) -> Iterator[Scenario]:
         count = {"r": clean.commands, "h": clean.requests, "p": clean.points}[place]
         first = Fault(place, chance.randint(1, count), chance.choice(FATES[place]))
         most = FIRST_COMMANDS if first.deadly else CLOSING if place == "h" else NEXT_COMMANDS
+        if first.fate == "cancel":
+            first, most = replace(first, n=min(first.n, count - FIRST_COMMANDS)), LAST_COMMANDS
         yield Scenario(seed, (first, Fault("r", chance.randint(1, most), chance.choice(FATES["r"]))))
 
 
