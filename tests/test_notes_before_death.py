@@ -148,6 +148,6 @@ def test_a_note_of_a_run_that_waits_for_an_answer_is_dropped() -> None:
     url = fresh()
     agent.using(store=url).submit("r")
     assert ac.work_on(agent, "r", store=url).state == "waiting"
-    ask(url, "ZADD", DUE, 0, "r")
+    ask(url, "ZADD", DUE, "0", "r")
     found = ac.sweep(store=url)
     assert not found.due and ask(url, "ZSCORE", DUE, "r") is None
