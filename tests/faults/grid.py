@@ -29,7 +29,7 @@ LAST_COMMANDS = 3
 NOT_MET = "its fault was never met: its agent does not come to that place"
 COURSES = 3
 """How often an agent is played without faults, to count its places."""
-CONTROL_BUDGET = 400
+CONTROL_BUDGET = 800
 """Scenarios in which a variant has to be caught."""
 
 

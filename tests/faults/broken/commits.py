@@ -239,6 +239,7 @@ VARIANTS = (
 
 AIMS: Mapping[str, Callable[[Fault, int], bool]] = {
     "settled-lease-left": lambda fault, commands: fault.fate == "delay" and fault.n > commands - 30,
+    "doubt-forgotten": lambda fault, _: fault.place == "p",
     "taken-before-it-is-listed": lambda fault, _: fault.fate == "kill-after" and fault.place == "r" and fault.n < 60,
 }
 """At which faults, of a life of so many commands, those are shown that few show."""
