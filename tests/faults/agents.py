@@ -19,6 +19,11 @@ KINDS = (
     "drawn",
     "twins",
     "short",
+    "slept",
+    "answered",
+    "approved",
+    "retried",
+    "once",
 )
 """What an agent can do:
 
@@ -27,7 +32,11 @@ paid      ``run.llm``       ask       a call of the wrapped client    stream    
 refused   ``accept=`` says no to the first answer                     rejected  ``ac.reject`` does
 failing   the function raises the first time                          drawn     ``run.now``, ``uuid`` and ``random``
 twins     two calls of one key at once      short     a stream that ends without its last event the first time
+slept     ``run.sleep``     answered  ``run.wait_for``: the run is suspended, answered from outside, and goes on
+approved  ``approve=``      retried   ``Step(retry=)`` of what fails twice        once      ``effect="once", verify=``
 """
+ALONE = frozenset({"slept", "answered", "approved"})
+"""Not beside others: how often a wait that is held for them looks for its answer is up to the clock."""
 _LEAVES_AT_ONCE = 3
 
 
@@ -54,6 +63,8 @@ class Agent:
     seed: int
     is_async: bool
     ops: tuple[Op, ...]
+    is_job: bool = False
+    """A worker finds it in the list of what is due, and its first attempt fails."""
 
     def leaves(self) -> list[Op]:
         return [leaf for op in self.ops for leaf in op.leaves()]
@@ -64,7 +75,8 @@ class Agent:
         return not self.is_async and any(op.kind == "parallel" for op in self.ops)
 
     def __str__(self) -> str:
-        return f"agent {self.seed} ({'async' if self.is_async else 'blocking'}): {', '.join(map(_told, self.ops))}"
+        how = f"{'async' if self.is_async else 'blocking'}{', a job' if self.is_job else ''}"
+        return f"agent {self.seed} ({how}): {', '.join(map(_told, self.ops))}"
 
 
 def _told(op: Op) -> str:
@@ -72,13 +84,16 @@ def _told(op: Op) -> str:
 
 
 def generate(seed: int) -> Agent:
-    """The agent of that seed. Every other one is async; any dozen in a row do all that an agent can do."""
+    """The agent of that seed. Every other one is async, a third are jobs; any dozen in a row do all there is."""
     chance = random.Random(f"agent {seed}")
-    kinds = [KINDS[(2 * (seed // 2) + i) % len(KINDS)] for i in range(2)]  # these come in turn, the others by chance
-    kinds += chance.choices(KINDS, k=1)
+    kinds = [KINDS[(3 * (seed // 2) + i) % len(KINDS)] for i in range(3)]  # they come in turn, those inside by chance
     chance.shuffle(kinds)
     ops = [Op(kind, f"{i}") for i, kind in enumerate(kinds)]
     around = ("parallel", "nested")[(seed // 2) % 2]
-    inner = tuple(Op(kind, f"3.{i}") for i, kind in enumerate(chance.choices(KINDS, k=_LEAVES_AT_ONCE)))
+    among = [kind for kind in KINDS if kind not in ALONE]
+    inner = tuple(Op(kind, f"3.{i}") for i, kind in enumerate(chance.choices(among, k=_LEAVES_AT_ONCE)))
     ops.insert(chance.randrange(len(ops) + 1), Op(around, "3", inner))
-    return Agent(seed, bool(seed % 2), tuple(ops))
+    is_job = seed // 2 % 3 == 0  # in step with neither the kinds nor what is around them
+    if is_job:
+        ops.insert(chance.randrange(1, len(ops)), Op("stumbled", "4"))
+    return Agent(seed, bool(seed % 2), tuple(ops), is_job)

@@ -41,11 +41,30 @@ class Diary:
     def pay(self, label: str) -> dict[str, Any]:
         """Something that costs money and cannot be undone. What it returns could have come from a model."""
         self.point()
-        first = not self._before.paid[label]
         receipt = os.urandom(6).hex()
         self._before.paid[label].append(receipt)
         self.write("paid", label, receipt)
         self.point()
+        return self._receipt(label, receipt)
+
+    def bought(self, label: str) -> dict[str, Any] | None:
+        """What the first payment for it gave; ``None``: it was not paid for."""
+        receipts = self._before.paid[label]
+        return self._receipt(label, receipts[0]) if receipts else None
+
+    def times_paid(self, label: str) -> int:
+        """How often it was paid for, in all lives."""
+        return len(self._before.paid[label])
+
+    def first_of(self, what: str, label: str) -> bool:
+        """Notes that something was done; returns whether no life had done it before."""
+        first = label not in self._before.marks
+        self._before.marks.append(label)
+        self.write(what, label, first)
+        return first
+
+    def _receipt(self, label: str, receipt: str) -> dict[str, Any]:
+        first = self._before.paid[label][0] == receipt
         usage = {"input_tokens": 1000, "output_tokens": 0}
         return {"label": label, "receipt": receipt, "first": first, "model": "m", "usage": usage}
 
@@ -64,23 +83,35 @@ class Account:
     seen: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
     ends: list[Any] = field(default_factory=list[Any])
     errors: list[str] = field(default_factory=list[str])
+    answers: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
+    """What counts as the answer to a question, as those who gave one were told."""
+    tries: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """The numbers of tries that a step's policy was told."""
+    marks: list[str] = field(default_factory=list[str])
+    attempts: int = 0
     points: int = 0
 
     @classmethod
     def read(cls, path: Path) -> Account:
         account = cls()
         for what, label, value in _lines(path):
-            if what == "paid":
-                account.paid[label].append(value)
-            elif what == "seen":
-                account.seen[label].append(value)
-            elif what == "end":
-                account.ends.append(value)
-            elif what == "error":
-                account.errors.append(value)
-            else:
-                account.points = value
+            account._take(what, label, value)
         return account
+
+    def _take(self, what: str, label: str, value: Any) -> None:
+        by_label = {"paid": self.paid, "seen": self.seen, "answer": self.answers, "try": self.tries}
+        if what in by_label:
+            by_label[what][label].append(value)
+        elif what == "end":
+            self.ends.append(value)
+        elif what == "error":
+            self.errors.append(value)
+        elif what == "stumbled":
+            self.marks.append(label)
+        elif what == "attempt":
+            self.attempts += value
+        else:
+            self.points += value
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str, Any]]:

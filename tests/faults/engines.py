@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from . import awaits, corruption, grid, history, interrupts, model, pauses, rollback, server_deaths
-from .broken import callers, commits, protocol, reading, servers
+from .broken import callers, commits, jobs, protocol, reading, servers
 from .tally import Tally, Violation
 from .variants import Variant
 
@@ -104,9 +104,10 @@ ENGINES = (
     Engine(
         grid.ENGINE,
         "generated agents, blocking and async: each command to Redis and each request to the provider is cut before, "
-        "inside or after it, comes late, or is the last before or after a SIGKILL; and pairs of these",
+        "inside or after it, comes late, or is the last before or after a SIGKILL, or somebody cancels the run there; "
+        "and pairs of these",
         _grid,
-        commits.VARIANTS,
+        (*commits.VARIANTS, *jobs.VARIANTS),
         lambda variants: grid.caught(variants, QUICK_AGENTS, 0),
         grid.replay,
     ),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from operator import attrgetter
 from typing import Any
 
+from .broken.commits import AIMS
 from .lane import Lane, Played
 from .pool import LANES, at_once
 from .scenario import FATES, Fault, Scenario
@@ -20,11 +21,15 @@ ENGINE = "grid"
 FIRST_COMMANDS = 40
 """So many commands every life sends, whatever is left to do: to connect, and to open and close the run."""
 NEXT_COMMANDS = 15
-"""So many a life sends after a fault that it survived: at least a claim."""
+"""So many a life sends after a fault that it survived: at least a claim, unless it comes to its end before."""
 CLOSING = 5
 """So many it sends after its agent has failed: to close the run."""
+LAST_COMMANDS = 3
+"""So many it sends at least once its end is asked for, if it has not come near to its end by itself."""
 NOT_MET = "its fault was never met: its agent does not come to that place"
-CONTROL_BUDGET = 400
+COURSES = 3
+"""How often an agent is played without faults, to count its places."""
+CONTROL_BUDGET = 800
 """Scenarios in which a variant has to be caught."""
 
 
@@ -42,7 +47,9 @@ def pairs(seed: int, clean: Clean, chance: random.Random) -> Iterator[Scenario]:
         place = chance.choice(places)
         count = {"r": clean.commands, "h": clean.requests, "p": clean.points}[place]
         first = Fault(place, chance.randint(1, count), chance.choice(FATES[place]))
-        most = FIRST_COMMANDS if first.deadly else CLOSING if place == "h" else NEXT_COMMANDS
+        most = FIRST_COMMANDS if first.deadly else CLOSING if place == "h" else min(NEXT_COMMANDS, count - first.n + 1)
+        if first.fate == "cancel":
+            first, most = replace(first, n=min(first.n, count - FIRST_COMMANDS)), LAST_COMMANDS
         yield Scenario(seed, (first, Fault("r", chance.randint(1, most), chance.choice(FATES["r"]))))
 
 
@@ -64,12 +71,15 @@ def plan(agents: dict[int, Clean], budget: int, seed: int) -> list[Scenario]:
 def measure(agents: Sequence[int]) -> dict[int, Clean]:
     """What each agent does without faults, and how many places it comes to at least.
 
-    Two lives come to the same places. Where a machine stands still for so long that a lease is renewed, one has more.
+    All courses come to the same places. Where a machine stands still for so long that a lease is renewed, one has more.
     """
 
     def work(lane: Lane, number: int) -> Iterator[dict[str, Any]]:
         for agent in agents[number::LANES]:
-            yield {"agent": agent, **asdict(min((lane.clean(agent) for _ in range(2)), key=attrgetter("commands")))}
+            yield {
+                "agent": agent,
+                **asdict(min((lane.clean(agent) for _ in range(COURSES)), key=attrgetter("commands"))),
+            }
 
     found = {one.pop("agent"): Clean(**one) for one in at_once(min(LANES, len(agents)), work)}
     return {agent: found[agent] for agent in agents}
@@ -116,16 +126,33 @@ def replay(seed: str) -> Tally:
 
 
 def caught(variants: Sequence[Variant], agents: Sequence[int], seed: int) -> Iterator[tuple[Variant, str | None]]:
-    """By which scenario each variant is caught, as that is known; ``None``: by none."""
+    """By which scenario each variant is caught, as that is known; ``None``: by none.
+
+    It is one that the library passes as it is.
+
+    Raises:
+        RuntimeError: a variant cannot be entered, and breaks nothing.
+    """
 
     known = measure(agents)
-    scenarios = plan(known, CONTROL_BUDGET, seed)
+    drawn = plan(known, CONTROL_BUDGET, seed)
+    whole = [scenario for number, clean in known.items() for scenario in singles(number, clean)]
 
     def work(lane: Lane, number: int) -> Iterator[dict[str, Any]]:
         for index in range(number, len(variants), LANES):
-            broken = variants[index].broken
-            played = (lane.play(scenario, known[scenario.agent], broken) for scenario in scenarios)
-            yield {"index": index, "seed": next((one.seed for one in played if one.wrong), None)}
+            with variants[index].broken():
+                pass
+            aim = AIMS.get(variants[index].name)
+            aimed = [one for one in whole if aim is not None and aim(one.faults[0], known[one.agent].commands)]
+            yield {"index": index, "seed": next(_caught(lane, variants[index], known, aimed or drawn), None)}
 
     for found in at_once(min(LANES, len(variants)), work):
         yield variants[found["index"]], found["seed"]
+
+
+def _caught(lane: Lane, variant: Variant, known: dict[int, Clean], scenarios: Sequence[Scenario]) -> Iterator[str]:
+    """The seeds of the scenarios that only the broken library does not pass."""
+    for scenario in scenarios:
+        clean = known[scenario.agent]
+        if lane.play(scenario, clean, variant.broken).wrong and not lane.play(scenario, clean).wrong:
+            yield str(scenario)

@@ -24,7 +24,9 @@ import agentcheckpoint as ac
 from agentcheckpoint.store import dial, patience
 
 from .agents import Agent, Op
+from .deeds import Deeds
 from .diary import Diary
+from .drives import answer_all, by_hand, by_worker
 
 HURRY = 0.15
 """Seconds that a worker waits for Redis's answer where one is to come too late."""
@@ -35,10 +37,6 @@ PRICES = {MODEL: ac.Price(input="2.5", output="10", cached="0.25")}
 BOUND = 100
 """The most tokens that an answer may have: so an attempt that nobody can settle has a bound."""
 PAID = {"m": ac.Price(input="1", output="1")}
-DONE, FAILED = 0, 3
-"""Exit codes: the agent is done; it failed by an error that a user would expect, and may be started again."""
-EXPECTED = (openai.APIConnectionError, httpx2.HTTPError)
-"""What a broken line to the provider looks like."""
 
 
 def run_through(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -133,7 +131,7 @@ class OnLoop:
         return list(ended)
 
 
-class Life:
+class Life(Deeds):
     """The agent's text."""
 
     def __init__(self, face: Blocking | OnLoop, run_id: str, diary: Diary) -> None:
@@ -219,33 +217,49 @@ def _text(events: Sequence[Any]) -> str:
     return "".join(getattr(event, "delta", "") for event in events)
 
 
-def live(agent: Agent, run_id: str, url: str, clients: Clients, diary: Diary, *, hurried: bool = False) -> int:
-    """Works until the agent is done, or fails as a user would expect. Returns the exit code.
+def live(
+    agent: Agent,
+    run_id: str,
+    url: str,
+    clients: Clients,
+    diary: Diary,
+    *,
+    asked: Sequence[str] = (),
+    hurried: bool = False,
+) -> int:
+    """Works until the agent is done, waits, or fails as a user would expect. Returns the exit code.
 
     Args:
+        asked: the questions of the run that are answered first.
         hurried: an answer of Redis's is to come too late.
     """
     warnings.simplefilter("ignore")
     if hurried:
         dial.TIMEOUT, patience.TIMEOUTS = HURRY, TIMEOUTS
     store = ac.connect(url)
-    try:
-        output = asyncio.run(_on_loop(agent, run_id, store, clients, diary)) if agent.is_async else None
-        if not agent.is_async:
-            with ac.run(run_id, store=store) as run:
-                life = Life(Blocking(run, clients), run_id, diary)
-                output = run.finish(run_through(life.work(agent.ops)))
-    except EXPECTED as exc:
-        diary.write("error", "", f"{type(exc).__name__}: {exc} {exc.__cause__!r}")
-        return FAILED
-    diary.write("points", "", diary.points)
-    diary.write("end", "", output)
-    return DONE
+    answer_all(run_id, asked, store, diary)
+
+    def blocking() -> Any:
+        return run_through(Life(Blocking(ac.Run.current(), clients), run_id, diary).work(agent.ops))
+
+    async def on_loop() -> Any:
+        return await Life(OnLoop(ac.AsyncRun.current(), clients), run_id, diary).work(agent.ops)
+
+    if agent.is_job:
+        return by_worker(on_loop if agent.is_async else blocking, run_id, store, diary)
+    if agent.is_async:
+        return by_hand(lambda: asyncio.run(_opened_on_loop(on_loop, run_id, store)), diary)
+    return by_hand(lambda: _opened(blocking, run_id, store), diary)
 
 
-async def _on_loop(agent: Agent, run_id: str, store: ac.Store, clients: Clients, diary: Diary) -> Any:
+def _opened(work: Callable[[], Any], run_id: str, store: ac.Store) -> Any:
+    with ac.run(run_id, store=store) as run:
+        return run.finish(work())
+
+
+async def _opened_on_loop(work: Callable[[], Awaitable[Any]], run_id: str, store: ac.Store) -> Any:
     async with ac.run(run_id, store=store) as run:
-        return run.finish(await Life(OnLoop(run, clients), run_id, diary).work(agent.ops))
+        return run.finish(await work())
 
 
 def fork_life(work: Callable[[], int], errors: Path) -> int:

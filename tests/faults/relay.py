@@ -73,22 +73,34 @@ class Relay:
             listener.listen(64)
             self._select.register(listener, selectors.EVENT_READ, (self._accept, place))
         self.trace: list[str] = []
+        self.count = {"r": 0, "h": 0}
+        """How many messages have passed since the last fault."""
 
-    def watch(self, pid: int, plan: list[Fault], has_threads: bool = False) -> int:
+    def watch(
+        self,
+        pid: int,
+        plan: list[Fault],
+        has_threads: bool = False,
+        goes_on: bool = False,
+        cancel: Callable[[], object] = bool,
+    ) -> int:
         """Relays until the worker has ended and all that it sent has been answered.
 
         Args:
             plan: the faults that are due, in their order; those that happen are taken off.
             has_threads: only the greeting of the worker's first connection to Redis is counted: how many more it opens
                 depends on how its threads overlap, and the same count must come to the same commands in each life.
+            goes_on: it goes on where the one before it waited: the count goes on too.
+            cancel: asks for the run's end, as somebody else does.
 
         Returns:
             The worker's exit code, as ``os.waitstatus_to_exitcode`` has it.
         """
         self._pid, self._plan, self._lines, self._killed = pid, plan, list[Line](), False
         self._has_threads, self._greeted = has_threads, False
-        self.count = {"r": 0, "h": 0}
-        """How many messages have passed since the last fault."""
+        self._cancel = cancel
+        if not goes_on:
+            self.count = {"r": 0, "h": 0}
         alive = os.pidfd_open(pid)
         self._select.register(alive, selectors.EVENT_READ, (None, None))
         stuck_at, dead = time.monotonic() + PATIENCE, False
@@ -159,8 +171,11 @@ class Relay:
                 if line.place == "r":
                     self.trace.append(f"{fault} at {command_name(message)}")
                 _send(line.server, out)
-                self._strike(line, fault, message)
-                return
+                if fault.fate != "cancel":
+                    self._strike(line, fault, message)
+                    return
+                out.clear()
+                self._cancel()
             del line.asked[:end]
             out += message
             line.sent += 1

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-WIRE_FATES = ("cut-before", "cut-inside", "cut-after", "delay", "late", "kill-before", "kill-after")
+WIRE_FATES = ("cut-before", "cut-inside", "cut-after", "delay", "late", "kill-before", "kill-after", "cancel")
 """What can happen to a command: the line is cut before it, in its middle, or when it was applied and not answered; its
-answer comes too late, or it itself does, after its sender has given it up; the worker dies before or after it."""
+answer comes too late, or it itself does, after its sender has given it up; the worker dies before or after it; somebody
+else asks for the run's end just before it."""
 HTTP_FATES = ("cut-before", "cut-inside", "cut-after", "kill-before", "kill-inside", "kill-after")
 """The same for a request to the provider; ``inside`` is the middle of the answer."""
 POINT_FATES = ("kill",)
@@ -20,7 +21,8 @@ _FAULT = re.compile(r"([rhp])(\d+)\.([a-z-]+)")
 class Fault:
     """One fault: at the n-th Redis command (``r``), provider request (``h``) or point of the agent's own (``p``).
 
-    It is counted from the beginning of a life, or from the fault before it where the life went on.
+    It is counted from the beginning of a life that follows a death or a failure, not from that of one that goes on
+    after a wait; or from the fault before it where the life went on.
     """
 
     place: str

@@ -11,6 +11,7 @@ from agentcheckpoint.testing.accounts import settle
 from agentcheckpoint.testing.payments import Payment
 
 from .agents import Agent, Op
+from .deeds import TRIES
 from .diary import Account
 from .world import MONEY, World, torn
 
@@ -25,11 +26,17 @@ class Clean:
     points: int
 
 
+PAYS_NOTHING = frozenset({"ask", "stream", "short", "rejected", "drawn", "slept", "answered", "stumbled"})
+"""In its own process."""
+TIMES = {"refused": 2, "failing": 2, "retried": TRIES}
+"""How often an op pays where nothing goes wrong, if not once."""
+
+
 def paid_labels(op: Op) -> list[str]:
     """Under which labels an op pays in its own process."""
     if op.kind == "keyed":
         return [f"{op.label}/{n}" for n in range(2)]
-    return [] if op.kind in ("ask", "stream", "short", "rejected", "drawn") else [op.label]
+    return [] if op.kind in PAYS_NOTHING else [op.label]
 
 
 def bought_again(before: World | None, then: Account, now: Account) -> list[str]:
@@ -43,25 +50,36 @@ def bought_again(before: World | None, then: Account, now: Account) -> list[str]
 
 
 def unsettled(
-    agent: Agent, clean: Clean, world: World, account: Account, payments: Sequence[Payment], *, lives: int, deaths: int
+    agent: Agent,
+    clean: Clean,
+    world: World,
+    account: Account,
+    payments: Sequence[Payment],
+    *,
+    deaths: int,
+    cancelled: bool = False,
 ) -> list[str]:
-    """What contradicts what. ``payments`` are the provider's; the agent's own are in its diary."""
-    wrong = torn(world)
-    if world.meta.get("state") != "completed" or world.leased:
-        wrong.append(f"the run is {world.meta.get('state')}, {'leased' if world.leased else 'not leased'}")
-    if world.slots != clean.slots:
-        wrong.append(f"its slots are {world.slots}, and without faults they are {clean.slots}")
-    if sum(entry["k"] == "opened" for entry in world.log) > lives:
-        wrong.append(f"it was opened more often than it had lives ({lives})")
+    """What contradicts what. ``payments`` are the provider's; the agent's own are in its diary.
+
+    Args:
+        cancelled: it came to its end before it was done.
+    """
+    wrong = [*torn(world), *_ended(clean, world, account, cancelled=cancelled)]
     for label, values in account.seen.items():
         if any(value != values[0] for value in values):
             wrong.append(f"{label} was seen as {values}")
-    if not account.ends or any(end != account.ends[0] for end in account.ends):
-        wrong.append(f"it returned {account.ends}")
+    for slot, answers in account.answers.items():
+        label = slot.rpartition("[")[2].rstrip("]")
+        wrong += [
+            f"{slot}: the answer was {answers[0]}, and {seen} was seen"
+            for seen in account.seen[label][:1]
+            if seen != answers[0]
+        ]
     stood = world.labelled()
     for op in agent.leaves():
         for label in paid_labels(op):
-            wrong += _unlike(op, label, stood, world, account, deaths)
+            if label in stood or not cancelled:
+                wrong += _unlike(op, label, stood, world, account, deaths)
     entries = _provider_entries(world)
     accounts = settle(payments, [LedgerEntry.model_validate(e, strict=False) for e in entries])
     wrong += accounts.problems
@@ -77,6 +95,22 @@ def unsettled(
     return wrong
 
 
+def _ended(clean: Clean, world: World, account: Account, *, cancelled: bool) -> list[str]:
+    """What is wrong with how it has ended."""
+    state, wrong = "cancelled" if cancelled else "completed", list[str]()
+    if world.meta.get("state") != state or world.leased:
+        wrong.append(f"the run is {world.meta.get('state')}, {'leased' if world.leased else 'not leased'}")
+    if not cancelled and world.slots != clean.slots:
+        wrong.append(f"its slots are {world.slots}, and without faults they are {clean.slots}")
+    if not set(world.slots) <= set(clean.slots):
+        wrong.append(f"its slots are {world.slots}, and no others than {clean.slots} were to come")
+    if sum(entry["k"] == "opened" for entry in world.log) > account.attempts:
+        wrong.append(f"it was opened more often than it was tried ({account.attempts})")
+    if (not account.ends and not cancelled) or any(end != account.ends[0] for end in account.ends):
+        wrong.append(f"it returned {account.ends}")
+    return wrong
+
+
 def _unlike(
     op: Op, label: str, stood: dict[str, tuple[str, Any]], world: World, account: Account, deaths: int
 ) -> list[str]:
@@ -86,8 +120,8 @@ def _unlike(
     slot, value = stood[label]
     payments = account.paid[label]
     wrong = [] if value["receipt"] in payments else [f"{label}: what is recorded was never paid for"]
-    usual = 2 if op.kind in ("refused", "failing") else 1
-    if len(payments) > usual + deaths:
+    again = 0 if op.kind == "once" else deaths
+    if len(payments) > TIMES.get(op.kind, 1) + again:
         wrong.append(f"{label} was paid {len(payments)} times in {deaths + 1} lives")
     if op.kind not in ("paid", "refused"):
         return wrong

@@ -26,6 +26,7 @@ from agentcheckpoint.testing.payments import Journal, encode
 from .agents import KINDS, Agent, Op
 from .brain import Brain
 from .diary import Diary
+from .drives import DONE, WAITS
 from .lives import PRICES, Clients, live
 
 
@@ -52,6 +53,7 @@ def warm_up() -> None:
 
     No thread is started, so that the process can be forked.
     """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the SDK loads numpy where there is one, which starts threads
     options = {"api_key": "k", "base_url": "http://127.0.0.1:9/v1"}
     direct = Direct()
     clients = Clients(
@@ -64,7 +66,10 @@ def warm_up() -> None:
             diary = Diary(Path(room, f"diary-{is_async}"))
             with warnings.catch_warnings():
                 url = f"memory://{secrets.token_hex(4)}"
-                assert live(Agent(0, is_async, ops), "warm", url, clients, diary) == 0
+                for is_job in (False, True):
+                    _to_its_end(
+                        Agent(0, is_async, (Op("stumbled", "s"), *ops) if is_job else ops, is_job), url, clients, diary
+                    )
     asyncio.run(anyio.sleep(0))  # what httpx2 and redis-py do on real lines was not met in memory
     dial_url("unix:///nowhere")
     asyncio.set_event_loop(None)
@@ -74,3 +79,12 @@ def warm_up() -> None:
         time.sleep(0.01)
     gc.collect()
     gc.freeze()  # what the children only read is not copied for them
+
+
+def _to_its_end(agent: Agent, url: str, clients: Clients, diary: Diary) -> None:
+    """All lives of one agent."""
+    run_id, asked, code = f"warm-{agent.is_job}", list[str](), WAITS
+    while code == WAITS:
+        code = live(agent, run_id, url, clients, diary, asked=asked)
+        asked = [question.name for question in ac.waiting(store=url) if question.run_id == run_id]
+    assert code == DONE

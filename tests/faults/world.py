@@ -9,7 +9,13 @@ from typing import Any
 
 import redis
 
+from agentcheckpoint.core.ids import run_tag
+
 MONEY = ("paid", "wasted")
+DUE = "ac:{runs-default}:due"
+GOES_ON = frozenset({"running", "interrupted"})
+REST = frozenset({"waiting", "retryable"})
+LISTS = (DUE, "ac:{runs-default}:opened")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,12 @@ class World:
     leased: bool
     orphans: list[str]
     """Keys under tokens that are not current."""
+    given: dict[str, dict[str, Any]]
+    """What came of its waits, by the ids of their entries."""
+    cancel: bool
+    """Its end is asked for."""
+    look_ms: int | None
+    """When somebody is to look at it, as the list of runs that may want work says; ``None``: that does not name it."""
 
     @property
     def done(self) -> list[dict[str, Any]]:
@@ -46,6 +58,21 @@ class World:
                     entries[entry["id"]] = entry
         return entries
 
+    @property
+    def has_work(self) -> bool:
+        """Somebody is to find it, now or when its time has come."""
+        state = self.meta.get("state")
+        return state in GOES_ON or (state in REST and (bool(self.meta.get("due")) or self.cancel))
+
+    def open_waits(self) -> list[str]:
+        """The slots of the questions that it waits for."""
+        ended = {entry["slot"] for entry in self.log if entry["k"] == "done"}
+        return sorted({e["slot"] for e in self.log if e["k"] == "waiting" and e.get("answer")} - ended)
+
+    def failures(self, slot_end: str) -> int:
+        """How many tries of a step are recorded as failed."""
+        return sum(entry["k"] == "failed" and entry["slot"].endswith(slot_end) for entry in self.log)
+
     def labelled(self) -> dict[str, tuple[str, Any]]:
         """Of the steps whose result says which they are: slot and result, by label."""
         found: dict[str, tuple[str, Any]] = {}
@@ -59,14 +86,16 @@ class World:
         return found
 
 
-def read_world(client: redis.Redis, tag: str) -> World | None:
-    """The run, or ``None`` if there is not one key of it."""
+def read_world(client: redis.Redis, run_id: str) -> World | None:
+    """The run of the default namespace, or ``None`` if there is not one key of it."""
+    tag = run_tag("default", run_id)
     prefix = f"ac:{{{tag}}}:"
     names = sorted(name.decode() for name in client.scan_iter(match=f"{prefix}*".encode(), count=10_000))
     head = (client.get(f"{prefix}head") or b"").decode()
     if not names:
         return None
-    fixed = {f"{prefix}{name}" for name in ("head", "tokens", "waste", "tomb")}
+    look = client.zscore(DUE, run_id)
+    fixed = {f"{prefix}{name}" for name in ("head", "tokens", "waste", "tomb", "answers", "cancel")}
     return World(
         head=head,
         tokens=[token.decode() for token in client.lrange(f"{prefix}tokens", 0, -1)],
@@ -76,13 +105,16 @@ def read_world(client: redis.Redis, tag: str) -> World | None:
         waste={field.decode(): json.loads(line) for field, line in client.hgetall(f"{prefix}waste").items()},
         leased=bool(client.exists(f"{prefix}{head}:lease")),
         orphans=[name for name in names if name not in fixed and not name.startswith(f"{prefix}{head}:")],
+        given={field.decode(): json.loads(line) for field, line in client.hgetall(f"{prefix}answers").items()},
+        cancel=bool(client.exists(f"{prefix}cancel")),
+        look_ms=None if look is None else int(look),
     )
 
 
-def forget(client: redis.Redis, tag: str) -> None:
-    """Deletes all keys of the run."""
-    for name in list(client.scan_iter(match=f"ac:{{{tag}}}:*", count=10_000)):
-        client.delete(name)
+def forget(client: redis.Redis, run_id: str) -> None:
+    """Deletes all keys of the run, and what lists it."""
+    tag = run_tag("default", run_id)
+    client.delete(*LISTS, *client.scan_iter(match=f"ac:{{{tag}}}:*", count=10_000))
 
 
 def torn(world: World) -> list[str]:
@@ -98,6 +130,7 @@ def torn(world: World) -> list[str]:
         wrong.append(f"entries stand in the log twice: {twice}")
     named = {entry["id"]: entry["payload"] for entry in world.log if entry["k"] == "done"}
     named |= {entry["id"]: entry["output"] for entry in world.log if entry["k"] == "closed" and "output" in entry}
+    named |= {entry["id"]: entry["input"] for entry in world.log if "size" in (entry.get("input") or {})}
     if world.results.keys() - {"@"} != named.keys():
         wrong.append("the results are not those that the log names")
     elif any(len(world.results[id]) != payload["size"] for id, payload in named.items()):
