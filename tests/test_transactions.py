@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -45,6 +46,20 @@ async def test_on_a_loop_it_is_the_same(server_url: str, run_id: str) -> None:
         async with ac.run(run_id, store=server_url) as run:
             assert await run.transaction("withdraw", withdraw, 10) == 90
     assert ask(server_url, "GET", run_id) == b"90"
+
+
+@pytest.mark.parametrize("bound", [{"args": (5,)}, {"keywords": {"amount": 5}}])
+def test_what_a_partial_has_bound_is_handed_on(run_id: str, bound: dict[str, Any]) -> None:
+    def take(amount: int, tx: Transaction, key: str) -> int:
+        return withdraw(tx, key, amount)
+
+    def give(tx: Transaction, key: str, amount: int = 1) -> int:
+        return withdraw(tx, key, amount)
+
+    fn = functools.partial(take, *bound["args"]) if "args" in bound else functools.partial(give, **bound["keywords"])
+    for _ in range(2):
+        with ac.run(run_id, store=f"memory://{run_id}") as run:
+            assert run.transaction("withdraw", fn, "balance") == 95
 
 
 def test_it_is_called_again_if_what_it_read_has_changed(server_url: str, run_id: str) -> None:
