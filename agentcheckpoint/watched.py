@@ -101,14 +101,23 @@ def _transact(work: Work, tx: Transaction | AsyncTransaction) -> Flow[Any]:
     function = functools.partial(work.function, tx, *plan.arguments[0][1:], **plan.arguments[1])
     outcome = yield Invoke(function, inside=functools.partial(current.at, attempt, inside))
     ms = attempt.now_ms() - began
-    if isinstance(outcome, Returned) and tx.broken is not None:
-        outcome = Raised(tx.broken)
+    if tx.broken is not None:
+        outcome = _over_broken(tx.broken, outcome)
     tried = examine(plan, outcome.value, ms, ()) if isinstance(outcome, Returned) else Tried(outcome, ms, ())
     if isinstance(tried.outcome, Raised):
         _place_colour(plan, tried.outcome.error)
         yield from note_failure(plan, tried.outcome.error, ms, ())
         return tried.outcome
     return (yield from _commit(plan, tx, tried, tried.outcome.value))
+
+
+def _over_broken(broken: Exception, outcome: Returned | Raised) -> Raised:
+    """What comes of a function one of whose reads has failed. Raises ``Outdated``: it is to be called again."""
+    if isinstance(outcome, Raised) and not isinstance(outcome.error, Exception):
+        return outcome
+    if isinstance(broken, StoreUnavailable):  # the connection is gone, and what it watched with it
+        raise Outdated(str(broken.__cause__))
+    return outcome if isinstance(outcome, Raised) else Raised(broken)
 
 
 def _place_colour(plan: Plan, error: BaseException) -> None:

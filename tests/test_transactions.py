@@ -172,6 +172,21 @@ def test_a_read_over_a_broken_connection_ends_the_transaction(
     assert ask(server_url, "GET", run_id) is None
 
 
+def test_after_a_read_over_a_broken_connection_it_is_called_again(server_url: str, run_id: str) -> None:
+    calls: list[int] = []
+
+    def once_cut(tx: Transaction, key: str) -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            tx.read("GET", key)
+            tx.line.wires[0].close()
+        return withdraw(tx, key, 10)
+
+    with ac.run(run_id, store=server_url) as run:
+        assert run.transaction("withdraw", once_cut, run_id) == 90
+    assert len(calls) == 2 and ask(server_url, "LLEN", f"{run_id}:moves") == 1
+
+
 def test_a_part_that_the_server_refuses_is_told_and_the_step_is_in_doubt(server_url: str, run_id: str) -> None:
     def wrong(tx: Transaction) -> int:
         tx.queue("SET", run_id, "text")
