@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from . import awaits, corruption, grid, history, interrupts, model, pauses, rollback, server_deaths
-from .broken import callers, commits, jobs, protocol, reading, servers
+from .broken import callers, commits, jobs, protocol, reading, servers, walks
 from .tally import Tally, Violation
 from .variants import Variant
 
@@ -107,7 +107,7 @@ ENGINES = (
         "inside or after it, comes late, or is the last before or after a SIGKILL, or somebody cancels the run there; and pairs "
         "of these",
         _grid,
-        (*commits.VARIANTS, *jobs.VARIANTS),
+        (*commits.VARIANTS, *jobs.VARIANTS, *walks.VARIANTS),
         lambda variants: grid.caught(variants, QUICK_AGENTS, 0),
         grid.replay,
     ),

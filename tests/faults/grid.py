@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from operator import attrgetter
 from typing import Any
 
+from .agents import generate
 from .lane import Lane, Played
 from .pool import LANES, at_once
 from .scenario import FATES, Fault, Scenario
@@ -119,17 +120,29 @@ def replay(seed: str) -> Tally:
     return tally
 
 
+def aimed(variant: Variant, agents: dict[int, Clean], seed: int) -> list[Scenario]:
+    """Which scenarios have to show that the library is broken so."""
+    if variant.aim is None:
+        return plan(agents, CONTROL_BUDGET, seed)
+    kind, fate = variant.aim
+    doing = {number: clean for number, clean in agents.items() if generate(number).does(kind)}
+    grid = [one for number, clean in doing.items() for one in singles(number, clean) if one.faults[0].fate == fate]
+    random.Random(seed).shuffle(grid)
+    return grid[:CONTROL_BUDGET]
+
+
 def caught(variants: Sequence[Variant], agents: Sequence[int], seed: int) -> Iterator[tuple[Variant, str | None]]:
     """By which scenario each variant is caught, as that is known; ``None``: by none."""
 
     known = measure(agents)
-    scenarios = plan(known, CONTROL_BUDGET, seed)
 
     def work(lane: Lane, number: int) -> Iterator[dict[str, Any]]:
         for index in range(number, len(variants), LANES):
-            broken = variants[index].broken
+            broken, says = variants[index].broken, variants[index].says
+            scenarios = aimed(variants[index], known, seed)
             played = (lane.play(scenario, known[scenario.agent], broken) for scenario in scenarios)
-            yield {"index": index, "seed": next((one.seed for one in played if one.wrong), None)}
+            found = (one.seed for one in played if one.wrong and says in "\n".join(one.wrong))
+            yield {"index": index, "seed": next(found, None)}
 
     for found in at_once(min(LANES, len(variants)), work):
         yield variants[found["index"]], found["seed"]

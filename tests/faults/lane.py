@@ -27,6 +27,7 @@ from .relay import Relay
 from .scenario import Fault, Scenario
 from .settling import Clean, bought_again, unsettled
 from .upholding import left_behind, not_upheld
+from .walked import astray
 from .world import World, forget, read_world, torn
 
 MOST_LIVES = 12
@@ -227,6 +228,7 @@ class _Story:
         found = [
             *torn(world),
             *not_upheld(before, then, world, self.account),
+            *astray(world, self.account),
             *left_behind(
                 world, died=died or (bool(self.deaths) and self._code == CANCELLED), struck=bool(self._fired), lost=lost
             ),
