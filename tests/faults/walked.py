@@ -31,7 +31,7 @@ def astray(world: World, account: Account) -> Iterator[str]:
         elif did != set(range(ITEMS)):
             yield f"{slot}: it is done, and {did} were worked on"
     yield from (f"{slot}: it is done, and its cursor is left" for slot in sorted(done & stored.keys()))
-    names = {_marks(slot) for slot, cursor in _cursors(world).items() if cursor["kind"] == "unordered"}
+    names = {marks_name(slot) for slot, cursor in _cursors(world).items() if cursor["kind"] == "unordered"}
     if world.marks.keys() - names:
         yield f"marks are left of loops that are not under way: {sorted(world.marks)}"
     yield from _own_keys(world)
@@ -75,16 +75,18 @@ def _stored(world: World) -> dict[str, set[int]]:
     for slot, cursor in _cursors(world).items():
         value = json.loads(cursor["value"])
         if cursor["kind"] == "unordered":
-            marks = world.marks.get(_marks(slot), set())
-            found[slot] = {item for item in range(ITEMS) if _digest(str(item)) in marks}
+            marks = world.marks.get(marks_name(slot), set())
+            found[slot] = {item for item in range(ITEMS) if mark_of(str(item)) in marks}
         else:
             found[slot] = set(range(value["done"] if cursor["kind"] == "ordered" else value))
     return found
 
 
-def _marks(slot: str) -> str:
+def marks_name(slot: str) -> str:
+    """The end of the name of the key that has the marks of a loop."""
     return hashlib.sha256(slot.encode()).hexdigest()[:16]
 
 
-def _digest(key: str) -> str:
+def mark_of(key: str) -> str:
+    """The field that marks an item."""
     return base64.b64encode(hashlib.sha256(key.encode()).digest()[:12]).decode()
