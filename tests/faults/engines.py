@@ -65,8 +65,9 @@ def _caught_by(search: Callable[[Variant], Tally]) -> Callable[[Sequence[Variant
 
     def caught(variants: Sequence[Variant]) -> Caught:
         for variant in variants:
-            found = next(filter(None, (search(variant).violations for _ in range(CONTROLS))), None)
-            yield variant, found[0].seed if found else None
+            tries = (search(variant).violations for _ in range(CONTROLS))
+            found = (each.seed for violations in tries for each in violations if variant.says in each.what)
+            yield variant, next(found, None)
 
     return caught
 
@@ -131,7 +132,7 @@ ENGINES = (
         pauses.ENGINE,
         "workers that are stopped (SIGSTOP) past their lease, taken over, and go on",
         lambda full, seed, _: pauses.search(FULL_PAUSES if full else QUICK_PAUSES, seed),
-        _of(callers.VARIANTS, pauses.ENGINE),
+        (*_of(callers.VARIANTS, pauses.ENGINE), *walks.PAUSED),
         _caught_by(lambda variant: pauses.search(CONTROL, 20261124, variant)),
         _played(pauses.ENGINE, pauses.replay),
     ),

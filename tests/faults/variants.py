@@ -16,7 +16,8 @@ class Variant:
         rule: the rule of ``docs/protocol.md`` (or another promise) that it breaks.
         engine: the search that has to catch it.
         broken: while this is entered, the library is broken in this process (and in what it forks).
-        aim: what one of the grid's agents has to do, and what has to happen to it, for that to show, if not anything.
+        aim: what one of the grid's agents has to do, and what has to happen to it, for that to show, if not anything;
+            or the agents of the pauses that show it.
         says: words of the judge by which it has to be caught.
     """
 

@@ -202,3 +202,22 @@ VARIANTS = (
         "its own keys were changed by",
     ),
 )
+
+PAUSED = (
+    Variant(
+        "stale-cursor-accepted",
+        "a stale worker's cursor is refused",
+        "pauses",
+        unfenced_cursors,
+        ("loops", "async loops"),
+        "stale write: meta",
+    ),
+    Variant(
+        "stale-transaction-accepted",
+        "a stale worker's transaction is refused whole",
+        "pauses",
+        unwatched_heads,
+        ("loops", "async loops"),
+        "stale write: own",
+    ),
+)
