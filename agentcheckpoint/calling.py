@@ -11,7 +11,7 @@ from agentcheckpoint.attempt import Attempt
 from agentcheckpoint.core.codec import ResultType
 from agentcheckpoint.core.lifecycle import about, rest_of, since_restart
 from agentcheckpoint.core.models import About, Closed, Inputs, Opened
-from agentcheckpoint.errors import RunMisuse, RunNotFound, StepMismatch
+from agentcheckpoint.errors import RunMisuse, RunNotFound, StepMismatch, StoreUnavailable
 from agentcheckpoint.explain import input_mismatch, placed
 from agentcheckpoint.options import RunOptions
 from agentcheckpoint.results import revive
@@ -144,5 +144,10 @@ def submit_call(call: AgentCall, store: Store) -> bool:
         if loaded.meta["state"] != "waiting" or loaded.meta["attempt"] != "0":
             return False
     now = int(time.time() * 1000)  # whoever made it may have died before he could list it
-    store.run(list_run(attempt.namespace, attempt.run_id, now, now))
+    if not store.run(list_run(attempt.namespace, attempt.run_id, now, now)):
+        raise StoreUnavailable(
+            f"run {attempt.run_id!r}: it is stored, and could not be listed for who works on it. Do it again: a run is "
+            "made once.",
+            run_id=attempt.run_id,
+        )
     return made

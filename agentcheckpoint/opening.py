@@ -20,7 +20,7 @@ from agentcheckpoint.stopping import unwatch_sigterm, watch_sigterm
 from agentcheckpoint.store.effects import Protocol
 from agentcheckpoint.store.index import list_due, list_run
 from agentcheckpoint.taking import end_attempt, take_run
-from agentcheckpoint.waits import until_begun, wake_if_answered
+from agentcheckpoint.waits import list_waiting, until_begun
 
 MOST_DEATHS = 5
 """How many attempts may die one after the other, without a step recorded, before workers leave the run alone."""
@@ -172,9 +172,10 @@ def _close(attempt: Attempt, error: BaseException | None, data: bytes | None) ->
         yield Perform(_list(attempt))
     # An end that was asked for as the run was left was heard by nobody: whoever looks for work notes it.
     unheard = bool(attempt.fence.cancelled) and state not in ENDED
-    yield Perform(list_due(attempt.namespace, attempt.run_id, closed.at if unheard else closed.due))
-    if state == "waiting":
-        yield Perform(wake_if_answered(attempt))
+    if state == "waiting" and not unheard:
+        yield Perform(list_waiting(attempt, closed.due))
+    else:
+        yield Perform(list_due(attempt.namespace, attempt.run_id, closed.at if unheard else closed.due))
     if error is None:
         _warn_unmet(attempt)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from agentcheckpoint.attempt import Attempt, new_id, new_token
 from agentcheckpoint.core import ledger
@@ -17,10 +18,12 @@ from agentcheckpoint.errors import AgentCheckpointWarning, RunCancelled
 from agentcheckpoint.explain import busy_error, warn, wrong_totals
 from agentcheckpoint.results import Results
 from agentcheckpoint.store.asking import take_back
-from agentcheckpoint.store.claim import Cancelled, Completed, Opening, Taken, give_back, open_run
+from agentcheckpoint.store.claim import Cancelled, Completed, Opening, Taken, open_run
 from agentcheckpoint.store.commit import Change
 from agentcheckpoint.store.effects import Pause, Protocol
 from agentcheckpoint.store.holder import Holder, this_process
+from agentcheckpoint.store.index import list_ahead
+from agentcheckpoint.store.leases import give_back
 from agentcheckpoint.store.loading import Loaded
 from agentcheckpoint.store.making import create_run
 from agentcheckpoint.store.upkeep import set_totals, sweep
@@ -141,8 +144,21 @@ def _opening(attempt: Attempt, holder: Holder, *, counted: bool) -> Opening:
         )
 
     return Opening(
-        birth, released_here, entry if counted else None, data, options.on_existing, options.unless_completed
+        birth,
+        released_here,
+        entry if counted else None,
+        data,
+        options.on_existing,
+        options.unless_completed,
+        announce=partial(_announce, attempt) if counted else None,
     )
+
+
+def _announce(attempt: Attempt, state: str) -> Protocol[None]:
+    """A run that is begun by this attempt is listed before it is taken: whoever takes it may die at once."""
+    stays = () if attempt.options.on_existing == "fresh" else ("completed",)
+    if state not in ("running", "interrupted", *stays):  # these stand in the list
+        yield from list_ahead(attempt.namespace, attempt.run_id)
 
 
 def _take_over(attempt: Attempt, loaded: Loaded) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from agentcheckpoint.asked import NO_DEFAULT, Wait
 from agentcheckpoint.attempt import Attempt, new_id
+from agentcheckpoint.core.lifecycle import LOOK_MS
 from agentcheckpoint.core.models import MOST, Waiting
 from agentcheckpoint.core.waits import Given, parse_given
 from agentcheckpoint.errors import RunMisuse, StepMismatch, Suspended, WaitTimeout
@@ -18,7 +19,9 @@ from agentcheckpoint.flow import Course, Flow, Perform
 from agentcheckpoint.steps import decide, replay
 from agentcheckpoint.store.answers import Offer, Seen, decide_wait, look_at, wake, what_came
 from agentcheckpoint.store.commit import Change
+from agentcheckpoint.store.due import note_look
 from agentcheckpoint.store.effects import Await, Pause, Protocol
+from agentcheckpoint.store.index import Listed, list_due
 from agentcheckpoint.store.keys import is_token
 from agentcheckpoint.store.loading import Loaded
 from agentcheckpoint.trying import keep_result
@@ -206,12 +209,23 @@ def _other_wait(wait: Wait, pending: Waiting) -> StepMismatch:
     )
 
 
-def wake_if_answered(attempt: Attempt) -> Protocol[None]:
-    """A run has just been suspended. An answer that came too late for this worker, and whose giver still saw it at
-    work, is not to lie there unseen."""
+def list_waiting(attempt: Attempt, due_ms: int | None) -> Protocol[None]:
+    """Notes when a run goes on that has just been suspended: now, if there is an answer that came too late for this
+    worker, and whose giver still saw it at work.
+
+    Until that is known, the list says to look soon, since this worker may die first. What a giver notes meanwhile
+    stays.
+    """
     waits = [entry.id for entry in attempt.journal.waits.open() if entry.answer]
+    if not waits:
+        yield from list_due(attempt.namespace, attempt.run_id, due_ms)
+        return
+    look = Listed(attempt.run_id, attempt.now_ms() + LOOK_MS)
+    yield from list_due(attempt.namespace, attempt.run_id, look.at_ms)
     if (yield from what_came(attempt.fence, waits)):
         yield from wake(attempt.fence, attempt.now_ms())
+    else:
+        yield from note_look(attempt.namespace, look, due_ms)
 
 
 def until_begun(attempt: Attempt) -> Protocol[None]:

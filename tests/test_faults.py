@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,9 @@ from typing import Any
 import pytest
 from faults.engines import ENGINES
 from faults.figures import figures
+from faults.grid import pairs
 from faults.scenario import Scenario
+from faults.settling import Clean
 from faults.variants import Variant
 
 ROOT = Path(__file__).parent.parent
@@ -61,6 +65,27 @@ def test_what_is_broken_is_there(variant: Variant) -> None:
     """A control that stumbles over a name that has gone would be caught whatever the library does."""
     with variant.broken():
         pass
+
+
+def test_a_control_that_cannot_be_entered_is_an_error_and_is_not_caught() -> None:
+    code = (
+        "from unittest import mock\n"
+        "from tests.faults.grid import caught\n"
+        "from tests.faults.variants import Variant\n"
+        "gone = Variant('gone', 'a rule', 'grid', lambda: mock.patch('agentcheckpoint.attempt.has_gone', None))\n"
+        "print(list(caught([gone], [2], 0)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 1 and not done.stdout
+    assert "does not have the attribute 'has_gone'" in done.stderr
+
+
+def test_a_second_fault_is_planned_where_there_is_something_left_to_meet_it() -> None:
+    clean = Clean([], 100, 0, 5)
+    drawn = itertools.islice(pairs(1, clean, random.Random(1)), 2000)
+    tails = [(first.n, second.n) for first, second in (one.faults for one in drawn) if not first.deadly]
+    assert len(tails) > 500 and all(first + second <= 101 for first, second in tails)
+    assert any(first == 100 for first, _ in tails)
 
 
 def test_a_scenario_is_its_seed() -> None:

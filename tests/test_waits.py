@@ -22,6 +22,7 @@ from agentcheckpoint.attempt import Attempt
 from agentcheckpoint.core.ids import run_tag
 from agentcheckpoint.core.models import Closed, Done, Waiting
 from agentcheckpoint.stopping import interrupt
+from agentcheckpoint.store.index import list_due
 from agentcheckpoint.store.keys import RunKeys, due_key
 
 pytestmark = pytest.mark.filterwarnings("ignore::agentcheckpoint.errors.UnmetStepsWarning")
@@ -468,11 +469,10 @@ def test_an_answer_between_the_last_look_and_the_end_of_the_attempt_is_not_left_
 def test_without_the_second_look_it_would_be_left_lying(monkeypatch: pytest.MonkeyPatch) -> None:
     from agentcheckpoint import opening
 
-    def blind(attempt: Attempt) -> Any:
-        return
-        yield
+    def blind(attempt: Attempt, due_ms: int | None) -> Any:
+        yield from list_due(attempt.namespace, attempt.run_id, due_ms)
 
-    monkeypatch.setattr(opening, "wake_if_answered", blind)
+    monkeypatch.setattr(opening, "list_waiting", blind)
     with pytest.raises(AssertionError):
         test_an_answer_between_the_last_look_and_the_end_of_the_attempt_is_not_left_lying(monkeypatch)
 

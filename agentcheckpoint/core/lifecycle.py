@@ -112,13 +112,16 @@ class Standing:
 
 
 def what_to_do(standing: Standing, now_ms: int) -> tuple[Move, int]:
-    """Whether to work on a listed run now, later (and when), or never: then it needs no place in the list."""
+    """Whether to work on a listed run now, later (and when), or never: then it needs no place in the list.
+
+    That is so unless it is answered, which does not show in how it stands.
+    """
     if standing.held_ms is not None:
         return "later", now_ms + min(max(standing.held_ms, 1), LOOK_MS)
     if standing.state in ENDED:
         return "drop", 0
     if standing.cancelled or standing.state in ("running", "interrupted"):
         return "go", now_ms
-    if standing.due_ms is None:  # an answer has come; or it is retried by whoever opened it
-        return ("go" if standing.state == "waiting" else "drop"), now_ms
+    if standing.due_ms is None:  # it waits for an answer, or is retried by whoever opened it
+        return "drop", now_ms
     return ("go", now_ms) if standing.due_ms <= now_ms else ("later", standing.due_ms)

@@ -17,6 +17,7 @@ from agentcheckpoint.errors import (
     SchemaTooNew,
 )
 from agentcheckpoint.jobs.ending import end_cancelled
+from agentcheckpoint.store.answers import is_answered
 from agentcheckpoint.store.due import note_look, standing_of
 from agentcheckpoint.store.index import Listed
 from agentcheckpoint.store.store import Store
@@ -50,6 +51,8 @@ def look_at(store: Store, namespace: str, run: Listed, now_ms: int) -> Looked:
     try:
         standing, now = store.run(standing_of(address_of(run.run_id, namespace), released_here))
         what, at = what_to_do(standing, now)
+        if standing.state == "waiting" and standing.held_ms is None and what != "go":
+            what = "go" if store.run(is_answered(address_of(run.run_id, namespace))) else what
         if what == "go" and standing.cancelled:
             end_cancelled(run.run_id, store, namespace)
             return Looked("cancelled", now, standing.agent)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from agentcheckpoint.core.lifecycle import LOOK_MS, since_restart
+from agentcheckpoint.core.waits import Waits
 from agentcheckpoint.store.effects import Command, Protocol, executed
 from agentcheckpoint.store.index import list_due
 from agentcheckpoint.store.loading import Loaded, parse_head
@@ -57,6 +59,13 @@ def what_came(address: Address, wait_ids: Iterable[str]) -> Protocol[dict[str, b
     return {wait_id: value for wait_id, value in zip(wanted, values, strict=True) if value is not None}
 
 
+def is_answered(address: Address) -> Protocol[bool]:
+    """Whether something came of a wait that the run is still to hear. Raises what ``snapshot`` raises."""
+    loaded = yield from snapshot(address)
+    waits = Waits(since_restart(loaded.entries)).open()
+    return bool((yield from what_came(address, [entry.id for entry in waits if entry.answer])))
+
+
 def decide_wait(address: Address, choose: Callable[[Loaded], Offer]) -> Protocol[tuple[Offer, bytes]]:
     """Writes what came of a wait, if nothing is written yet and the run has not changed hands since it was read.
 
@@ -81,6 +90,8 @@ def decide_wait(address: Address, choose: Callable[[Loaded], Offer]) -> Protocol
         field: tuple[str, str] = (keys.answers, offer.wait_id)
         write: tuple[Command, ...] = (("HSETNX", *field, offer.line), ("HGET", *field))
         if offer.wakes and loaded.meta["state"] in WAKEABLE:
+            # Whoever answers may die before he lists the run: it is looked at soon, in any case.
+            yield from list_due(address.namespace, address.run_id, loaded.now_ms + LOOK_MS)
             write = (("HSET", keys.meta(loaded.token), "due", loaded.now_ms), *write)
         outcome = executed((yield from exchange(address.run_id, (("MULTI",), *write, ("EXEC",)), times)))
         return None if outcome is None else (offer, outcome[-1])

@@ -16,7 +16,7 @@ from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause,
 from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.holder import Holder
 from agentcheckpoint.store.keys import epoch_of
-from agentcheckpoint.store.leases import Busy, busy
+from agentcheckpoint.store.leases import Busy, busy, give_back
 from agentcheckpoint.store.loading import (
     LOAD_REPLIES,
     Loaded,
@@ -82,6 +82,7 @@ class Opening:
         input: what is kept under the id of its birth, or of its new beginning.
         on_existing: what to make of a run that exists.
         unless_completed: leave one alone that is completed.
+        announce: called just before the claim, with the state of the run: ``""`` if it is new.
     """
 
     birth: Birth
@@ -90,6 +91,7 @@ class Opening:
     input: bytes | None = None
     on_existing: OnExisting = "allow"
     unless_completed: bool = False
+    announce: Callable[[str], Protocol[None]] | None = None
 
 
 class _InDoubt(Lost):
@@ -148,6 +150,8 @@ def _take(
             stop = _refuse(fence, look, opening)
             if stop is not None:
                 return stop
+            if opening is not None and opening.announce is not None:
+                yield from opening.announce(look.state)
             token = new_token(epoch_of(look.head or "") + 1)
             outcome = yield from _claim(fence, token, look, opening, times)
         except (NotSent, Lost, NotNow) as exc:
@@ -194,14 +198,6 @@ def _claim(
         raise _InDoubt(str(telling(replies)))
     _raise_if_refused(fence, commands, replies)
     return executed(replies)
-
-
-def give_back(fence: Fence, token: str) -> Protocol[None]:
-    """Ends the lease of this token: who cannot go on, or has ended, keeps nobody waiting."""
-    try:
-        yield Packet((("DEL", fence.keys.lease(token)),))
-    except (NotSent, Lost):
-        return  # it runs out
 
 
 def _look(fence: Fence, opening: Opening | None, patience: int) -> Protocol[_Look]:

@@ -24,7 +24,7 @@ from agentcheckpoint.store.changes import Change as Change
 from agentcheckpoint.store.changes import Committed as Committed
 from agentcheckpoint.store.changes import Outdated as Outdated
 from agentcheckpoint.store.changes import Superseded as Superseded
-from agentcheckpoint.store.claim import Foreign, Gone, give_back, settle
+from agentcheckpoint.store.claim import Foreign, Gone, settle
 from agentcheckpoint.store.effects import (
     Await,
     Lost,
@@ -37,6 +37,7 @@ from agentcheckpoint.store.effects import (
     executed,
 )
 from agentcheckpoint.store.fence import Fence, Sent
+from agentcheckpoint.store.leases import give_back
 from agentcheckpoint.store.loading import Loaded
 from agentcheckpoint.store.packing import check_unlogged
 from agentcheckpoint.store.packing import commit_commands as commit_commands

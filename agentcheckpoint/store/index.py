@@ -49,6 +49,11 @@ def list_run(namespace: str, run_id: str, at_ms: int, look_ms: int) -> Protocol[
     return (yield from _noted((opened, ("ZADD", due_key(namespace), look_ms, run_id))))
 
 
+def list_ahead(namespace: str, run_id: str) -> Protocol[bool]:
+    """Notes a run that is about to be taken, if nothing is noted of it: whoever takes it may die at once."""
+    return (yield from _noted((("ZADD", due_key(namespace), "NX", 0, run_id),)))
+
+
 def list_due(namespace: str, run_id: str, at_ms: int | None) -> Protocol[bool]:
     """Notes when somebody should look whether there is work on a run; ``None``: never."""
     key = due_key(namespace)
@@ -74,11 +79,12 @@ def unlist_runs(namespace: str, run_ids: Sequence[str], *, kept_at_ms: int | Non
 
 
 def _noted(commands: tuple[Command, ...]) -> Protocol[bool]:
+    """Whether it is known to be noted. To say it twice is to say it once."""
     try:
-        replies = yield Packet(commands)
-    except (NotSent, Lost):
+        yield from ask(*commands)
+    except (StoreRefused, StoreUnavailable):
         return False
-    return not any(isinstance(reply, Refusal) for reply in replies)
+    return True
 
 
 def listed_since(
@@ -196,7 +202,7 @@ def _list_kept_from(keys: RunKeys) -> Protocol[bool]:
 
 
 def ask(*commands: Command, node: Node | None = None) -> Protocol[list[Reply]]:
-    """The replies to questions about the lists, which may be asked twice.
+    """The replies to what is asked of the lists, or noted there: it may be sent twice.
 
     Raises:
         StoreRefused, StoreUnavailable.
@@ -218,4 +224,4 @@ def ask(*commands: Command, node: Node | None = None) -> Protocol[list[Reply]]:
             asked = " ".join(map(str, commands[refused][:2]))
             raise StoreRefused(f"the list of runs, {asked}: the server refused: {why}. {advice}")
         yield Pause(pause)
-    raise StoreUnavailable(f"the list of runs could not be read in {len(PAUSES)} tries: {trouble}.")
+    raise StoreUnavailable(f"the list of runs could not be reached in {len(PAUSES)} tries: {trouble}.")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from agentcheckpoint.store.effects import Lost, NotSent, Packet, Protocol
+from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.holder import Holder, provably_dead
 from agentcheckpoint.store.loading import corrupt
 
@@ -38,3 +40,11 @@ def busy(run_id: str, key: str, lease: bytes, ttl_ms: int, released: Callable[[H
     except ValidationError:
         return Busy(None, ttl)
     return None if released(holder) or provably_dead(holder) else Busy(holder, ttl)
+
+
+def give_back(fence: Fence, token: str) -> Protocol[None]:
+    """Ends the lease of this token: who cannot go on, or has ended, keeps nobody waiting."""
+    try:
+        yield Packet((("DEL", fence.keys.lease(token)),))
+    except (NotSent, Lost):
+        return  # it runs out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -25,8 +24,8 @@ EXPECTED = (openai.APIConnectionError, httpx2.HTTPError)
 """What a broken line to the provider looks like."""
 ATTEMPTS = 8
 """More than fail in any scenario. After each of them the next is due at once."""
-SOON = 40.0
-"""Seconds in which a run is found whose worker has died between its end and the note of it."""
+SOON = 20.0
+"""Seconds in which anybody finds a run that has work: within two, if the machine does not stand still."""
 
 
 def answer_all(run_id: str, asked: Sequence[str], store: ac.Store, diary: Diary) -> None:
@@ -116,16 +115,15 @@ def _again(worked: ac.Worked, diary: Diary) -> bool:
 
 
 def _found(run_id: str, store: ac.Store) -> bool:
-    """Whether a sweep hands it over. Where a note in the list was lost, one through all runs does, or a later one."""
+    """Whether a sweep hands it over, at once or soon; ``False``: it has ended."""
     handed: list[str] = []
     deadline = time.monotonic() + SOON
-    for all in itertools.chain((False,), itertools.repeat(True)):
-        ac.sweep(store=store, hand_over=lambda id, _: handed.append(id), again=0, all=all)
+    while True:
+        ac.sweep(store=store, hand_over=lambda id, _: handed.append(id), again=0)
         ended = ac.get(run_id, store=store).state in ("completed", "cancelled")
         if run_id in handed or ended or time.monotonic() > deadline:
             return run_id in handed
         time.sleep(0.1)
-    raise AssertionError
 
 
 def _stands(agent: Any, run_id: str, store: ac.Store, diary: Diary) -> int:

@@ -105,8 +105,8 @@ ENGINES = (
     Engine(
         grid.ENGINE,
         "generated agents, blocking and async: each command to Redis and each request to the provider is cut before, "
-        "inside or after it, comes late, or is the last before or after a SIGKILL, or somebody cancels the run there; and pairs "
-        "of these",
+        "inside or after it, comes late, or is the last before or after a SIGKILL, or somebody cancels the run there; "
+        "and pairs of these",
         _grid,
         (*commits.VARIANTS, *jobs.VARIANTS, *walks.VARIANTS),
         lambda variants: grid.caught(variants, QUICK_AGENTS, 0),

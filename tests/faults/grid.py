@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import Any
 
 from .agents import generate
+from .broken.commits import AIMS
 from .lane import Lane, Played
 from .pool import LANES, at_once
 from .scenario import FATES, Fault, Scenario
@@ -21,13 +22,15 @@ ENGINE = "grid"
 FIRST_COMMANDS = 40
 """So many commands every life sends, whatever is left to do: to connect, and to open and close the run."""
 NEXT_COMMANDS = 15
-"""So many a life sends after a fault that it survived: at least a claim."""
+"""So many a life sends after a fault that it survived: at least a claim, unless it comes to its end before."""
 CLOSING = 5
 """So many it sends after its agent has failed: to close the run."""
 LAST_COMMANDS = 3
 """So many it sends at least once its end is asked for, if it has not come near to its end by itself."""
 NOT_MET = "its fault was never met: its agent does not come to that place"
-CONTROL_BUDGET = 400
+COURSES = 3
+"""How often an agent is played without faults, to count its places."""
+CONTROL_BUDGET = 800
 """Scenarios in which a variant has to be caught."""
 
 
@@ -45,7 +48,7 @@ def pairs(seed: int, clean: Clean, chance: random.Random) -> Iterator[Scenario]:
         place = chance.choice(places)
         count = {"r": clean.commands, "h": clean.requests, "p": clean.points}[place]
         first = Fault(place, chance.randint(1, count), chance.choice(FATES[place]))
-        most = FIRST_COMMANDS if first.deadly else CLOSING if place == "h" else NEXT_COMMANDS
+        most = FIRST_COMMANDS if first.deadly else CLOSING if place == "h" else min(NEXT_COMMANDS, count - first.n + 1)
         if first.fate == "cancel":
             first, most = replace(first, n=min(first.n, count - FIRST_COMMANDS)), LAST_COMMANDS
         yield Scenario(seed, (first, Fault("r", chance.randint(1, most), chance.choice(FATES["r"]))))
@@ -69,12 +72,15 @@ def plan(agents: dict[int, Clean], budget: int, seed: int) -> list[Scenario]:
 def measure(agents: Sequence[int]) -> dict[int, Clean]:
     """What each agent does without faults, and how many places it comes to at least.
 
-    Two lives come to the same places. Where a machine stands still for so long that a lease is renewed, one has more.
+    All courses come to the same places. Where a machine stands still for so long that a lease is renewed, one has more.
     """
 
     def work(lane: Lane, number: int) -> Iterator[dict[str, Any]]:
         for agent in agents[number::LANES]:
-            yield {"agent": agent, **asdict(min((lane.clean(agent) for _ in range(2)), key=attrgetter("commands")))}
+            yield {
+                "agent": agent,
+                **asdict(min((lane.clean(agent) for _ in range(COURSES)), key=attrgetter("commands"))),
+            }
 
     found = {one.pop("agent"): Clean(**one) for one in at_once(min(LANES, len(agents)), work)}
     return {agent: found[agent] for agent in agents}
@@ -122,27 +128,46 @@ def replay(seed: str) -> Tally:
 
 def aimed(variant: Variant, agents: dict[int, Clean], seed: int) -> list[Scenario]:
     """Which scenarios have to show that the library is broken so."""
-    if variant.aim is None:
+    aim = AIMS.get(variant.name)
+    if aim is None and variant.aim is None:
         return plan(agents, CONTROL_BUDGET, seed)
+    whole = [scenario for number, clean in agents.items() for scenario in singles(number, clean)]
+    if aim is not None:
+        return [one for one in whole if aim(one.faults[0], agents[one.agent].commands)]
+    assert variant.aim is not None
     kind, fate = variant.aim
-    doing = {number: clean for number, clean in agents.items() if generate(number).does(kind)}
-    grid = [one for number, clean in doing.items() for one in singles(number, clean) if one.faults[0].fate == fate]
-    random.Random(seed).shuffle(grid)
-    return grid[:CONTROL_BUDGET]
+    doing = {number for number in agents if generate(number).does(kind)}
+    chosen = [one for one in whole if one.agent in doing and one.faults[0].fate == fate]
+    random.Random(seed).shuffle(chosen)
+    return chosen[:CONTROL_BUDGET]
 
 
 def caught(variants: Sequence[Variant], agents: Sequence[int], seed: int) -> Iterator[tuple[Variant, str | None]]:
-    """By which scenario each variant is caught, as that is known; ``None``: by none."""
+    """By which scenario each variant is caught, as that is known; ``None``: by none.
+
+    It is one that the library passes as it is.
+
+    Raises:
+        RuntimeError: a variant cannot be entered, and breaks nothing.
+    """
 
     known = measure(agents)
 
     def work(lane: Lane, number: int) -> Iterator[dict[str, Any]]:
         for index in range(number, len(variants), LANES):
-            broken, says = variants[index].broken, variants[index].says
+            with variants[index].broken():
+                pass
             scenarios = aimed(variants[index], known, seed)
-            played = (lane.play(scenario, known[scenario.agent], broken) for scenario in scenarios)
-            found = (one.seed for one in played if one.wrong and says in "\n".join(one.wrong))
-            yield {"index": index, "seed": next(found, None)}
+            yield {"index": index, "seed": next(_caught(lane, variants[index], known, scenarios), None)}
 
     for found in at_once(min(LANES, len(variants)), work):
         yield variants[found["index"]], found["seed"]
+
+
+def _caught(lane: Lane, variant: Variant, known: dict[int, Clean], scenarios: Sequence[Scenario]) -> Iterator[str]:
+    """The seeds of the scenarios that only the broken library does not pass."""
+    for scenario in scenarios:
+        clean = known[scenario.agent]
+        wrong = "\n".join(lane.play(scenario, clean, variant.broken).wrong)
+        if wrong and variant.says in wrong and not lane.play(scenario, clean).wrong:
+            yield str(scenario)

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +28,13 @@ from .scenario import Fault, Scenario
 from .settling import Clean, bought_again, unsettled
 from .upholding import left_behind, not_upheld
 from .walked import astray
-from .world import World, forget, read_world, torn
+from .world import DUE, World, forget, read_world, torn
 
 MOST_LIVES = 12
 ABREAST = 3
 """How many payments may be under way at once, in an agent with parallel ones."""
+LOOK, FETCH = 3, 4
+"""Commands by which a wait is looked at, and by which results are fetched."""
 Broken: TypeAlias = Callable[[], AbstractContextManager[None]]
 
 
@@ -101,7 +103,9 @@ class Lane:
         story = _Story(self, generate(seed), [])
         story.play()
         count = self._relay.count
-        sure = count["r"] - 2 * sum(op.kind == "slept" for op in story.agent.leaves())  # the time may be up at once
+        sure = count["r"] - LOOK * sum(op.kind == "slept" for op in story.agent.leaves())  # the time may be up at once
+        if story.agent.has_threads:  # those that replay side by side may happen to ask together
+            sure -= (ABREAST - 1) * FETCH * (story.account.attempts - 1)
         clean = Clean(story.world.slots if story.world else [], sure, count["h"], story.account.points)
         wrong = story.wrong or story.settle(clean)
         assert not wrong, f"agent {seed} without faults: {wrong} {story.errors()}"
@@ -223,17 +227,24 @@ class _Story:
         world = self.world = read_world(self._lane._redis, self._id)
         if world is None:
             return
-        died = self._code == -signal.SIGKILL
-        lost = any(fault.place == "r" and fault.fate != "cancel" and not fault.deadly for fault in self._struck)
+        died = self._code == -signal.SIGKILL or (bool(self.deaths) and self._code == CANCELLED)
         found = [
             *torn(world),
             *not_upheld(before, then, world, self.account),
             *astray(world, self.account),
-            *left_behind(
-                world, died=died or (bool(self.deaths) and self._code == CANCELLED), struck=bool(self._fired), lost=lost
-            ),
+            *left_behind(world, died=died, struck=bool(self._struck)),
+            *self._kept_listed(world),
         ]
         self.wrong += [f"after life {self.lives}: {what}" for what in found]
+
+    def _kept_listed(self, world: World) -> Iterator[str]:
+        """A note that outlives its reason does so only until somebody looks."""
+        if world.has_work or world.look_ms is None:
+            return
+        self._lane._redis.zadd(DUE, {self._id: 0})
+        ac.sweep(store=self._lane._url)
+        if self._lane._redis.zscore(DUE, self._id) is not None:
+            yield f"it is {world.meta.get('state')}, and no sweep takes it from the list of what is due"
 
     def settle(self, clean: Clean) -> list[str]:
         if self.world is None:

@@ -53,6 +53,7 @@ def warm_up() -> None:
 
     No thread is started, so that the process can be forked.
     """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the SDK loads numpy where there is one, which starts threads
     options = {"api_key": "k", "base_url": "http://127.0.0.1:9/v1"}
     direct = Direct()
     clients = Clients(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 
 from .diary import Account
 from .world import World
 
-GOES_ON = frozenset({"running", "interrupted"})
-REST = frozenset({"waiting", "retryable"})
+LOOK_MS = 2000
+"""Milliseconds in which somebody is to look at a run whose worker may have died."""
 
 
 def not_upheld(before: World | None, then: Account, after: World, now: Account) -> Iterator[str]:
@@ -29,19 +30,27 @@ def not_upheld(before: World | None, then: Account, after: World, now: Account) 
             yield f"{slot}: its answer was acknowledged, and is not kept"
 
 
-def left_behind(world: World, *, died: bool, struck: bool, lost: bool) -> Iterator[str]:
+def left_behind(world: World, *, died: bool, struck: bool) -> Iterator[str]:
     """What a life has left that it should not have, or not left that it should have.
 
     Args:
         died: it was killed.
-        struck: a fault has happened in it.
-        lost: a line was cut or held back, in it or before: a note in the list may have been lost with that.
+        struck: a fault has happened, in it or before: a run's note in the list follows on its end, and comes before its
+            beginning; somebody may die, or end it, in between.
     """
     state = world.meta.get("state")
     if world.leased and not died:
         yield "its lease was not given back"
-    works = state in GOES_ON or (state in REST and (bool(world.meta.get("due")) or world.cancel))
-    if works and not world.listed and not lost and not struck:
+    if world.has_work and world.look_ms is None and not _is_half_submitted(world):
         yield f"it is {state}, and nobody would find it"
-    if not works and world.listed and not struck:
+    if world.has_work and world.look_ms is not None:
+        soon = max(int(time.time() * 1000) + LOOK_MS, int(world.meta.get("due") or 0))
+        if world.look_ms > soon:
+            yield f"it is {state}, and would be found {world.look_ms - soon} ms too late"
+    if not world.has_work and world.look_ms is not None and not struck:
         yield f"it is {state}, and stands in the list of what is due"
+
+
+def _is_half_submitted(world: World) -> bool:
+    """Whoever submitted it has died before he was told so: he does it again."""
+    return world.meta.get("attempt") == "0"

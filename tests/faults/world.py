@@ -13,6 +13,8 @@ from agentcheckpoint.core.ids import run_tag
 
 MONEY = ("paid", "wasted")
 DUE = "ac:{runs-default}:due"
+GOES_ON = frozenset({"running", "interrupted"})
+REST = frozenset({"waiting", "retryable"})
 LISTS = (DUE, "ac:{runs-default}:opened")
 
 
@@ -33,8 +35,8 @@ class World:
     """What came of its waits, by the ids of their entries."""
     cancel: bool
     """Its end is asked for."""
-    listed: bool
-    """The list of runs that may want work names it."""
+    look_ms: int | None
+    """When somebody is to look at it, as the list of runs that may want work says; ``None``: that does not name it."""
     marks: dict[str, set[str]]
     """The items that unordered loops have marked, by the ends of the names of their keys."""
     own: dict[str, list[str]]
@@ -59,6 +61,12 @@ class World:
                 if entry["id"] not in entries or entry["bill"] != "unresolved":
                     entries[entry["id"]] = entry
         return entries
+
+    @property
+    def has_work(self) -> bool:
+        """Somebody is to find it, now or when its time has come."""
+        state = self.meta.get("state")
+        return state in GOES_ON or (state in REST and (bool(self.meta.get("due")) or self.cancel))
 
     def open_waits(self) -> list[str]:
         """The slots of the questions that it waits for."""
@@ -92,6 +100,7 @@ def read_world(client: redis.Redis, run_id: str) -> World | None:
     marked = f"{prefix}{head}:marks:"
     if not names:
         return None
+    look = client.zscore(DUE, run_id)
     fixed = {f"{prefix}{name}" for name in ("head", "tokens", "waste", "tomb", "answers", "cancel")}
     return World(
         head=head,
@@ -104,7 +113,7 @@ def read_world(client: redis.Redis, run_id: str) -> World | None:
         orphans=[name for name in names if name not in fixed and not name.startswith(f"{prefix}{head}:")],
         given={field.decode(): json.loads(line) for field, line in client.hgetall(f"{prefix}answers").items()},
         cancel=bool(client.exists(f"{prefix}cancel")),
-        listed=client.zscore(DUE, run_id) is not None,
+        look_ms=None if look is None else int(look),
         marks={n.removeprefix(marked): _texts(client.hkeys(n)) for n in names if n.startswith(marked)},
         own={n.partition(":")[2]: _own(client, n) for n in found if n not in names},
     )

@@ -22,6 +22,7 @@ from agentcheckpoint.store.lane import Lane
 from agentcheckpoint.store.thread_driver import ThreadDriver
 from agentcheckpoint.store.wire import AsyncWire, Wire
 
+from ..scenario import Fault
 from ..variants import Variant
 
 
@@ -234,3 +235,11 @@ VARIANTS = (
     _variant("rejections-forgotten", "a refused answer is not replayed", refusals_forgotten),
     _variant("half-a-stream-recorded", "a stream is recorded whole or not at all", half_streams),
 )
+
+
+AIMS: Mapping[str, Callable[[Fault, int], bool]] = {
+    "settled-lease-left": lambda fault, commands: fault.fate == "delay" and fault.n > commands - 30,
+    "doubt-forgotten": lambda fault, _: fault.place == "p",
+    "taken-before-it-is-listed": lambda fault, _: fault.fate == "kill-after" and fault.place == "r" and fault.n < 60,
+}
+"""At which faults, of a life of so many commands, those are shown that few show."""

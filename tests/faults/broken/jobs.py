@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from agentcheckpoint import answering, opening
+from agentcheckpoint import answering, opening, taking
 from agentcheckpoint.core.doubt import Doubts
 from agentcheckpoint.core.tries import Series, Tries
 from agentcheckpoint.store import answers
@@ -47,15 +47,22 @@ def deaf() -> Iterator[None]:
         yield
 
 
+def _nothing(*_: object) -> Any:
+    return True
+    yield
+
+
 @contextmanager
 def list_left() -> Iterator[None]:
     """Whoever leaves a run does not say in the list when it is due."""
-
-    def nothing(*_: object) -> Any:
-        return True
+    with patch.object(opening, "list_due", _nothing), patch.object(opening, "list_waiting", _nothing):
         yield
 
-    with patch.object(opening, "list_due", nothing):
+
+@contextmanager
+def taken_unlisted() -> Iterator[None]:
+    """Whoever begins a run takes it first, and lists it then."""
+    with patch.object(taking, "_announce", _nothing):
         yield
 
 
@@ -75,5 +82,6 @@ VARIANTS = (
     _variant("last-answer-wins", "the first answer counts", last_answer_wins),
     _variant("cancel-not-heard", "after a cancellation no more is paid than what was under way", deaf),
     _variant("due-note-forgotten-at-close", "a run is in the list of due ones if it has work", list_left),
+    _variant("taken-before-it-is-listed", "whoever dies leaves a run that anybody finds", taken_unlisted),
     _variant("doubt-forgotten", "what has effect='once' does not happen twice", no_doubt),
 )
