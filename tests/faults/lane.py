@@ -220,7 +220,7 @@ class _Story:
         ended = {DONE, WAITS} if self._cancelled_at is None else {DONE, WAITS, CANCELLED}
         if self.agent.is_job or not any(fault.place == "h" for fault in fired):
             return ended
-        return {FAILED}
+        return {FAILED} if self._cancelled_at is None else {FAILED, CANCELLED}  # a sibling may have heard of its end
 
     def _look(self, before: World | None, then: Account) -> None:
         """The store as the life left it, before another one heals it."""
