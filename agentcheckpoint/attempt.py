@@ -127,14 +127,28 @@ class Attempt:
         return Where(self.namespace, self.run_id, slot, entry_id)
 
     def check(self) -> None:
-        """Raises if a step cannot be called: closed, forked, lost to another worker, or its time is up."""
+        """Raises if a step cannot be called: closed, forked, lost to another worker, or it is to end."""
+        self.check_right()
+        self.check_end()
+
+    def check_right(self) -> None:
+        """Raises if nothing can be stored: closed, forked, or lost to another worker."""
         if not self.open:
             raise explain.not_open(self.run_id)
         if self.broken is not None:
             raise explain.nothing_more(self.run_id, self.broken)
         self.fence.check()
+
+    def check_end(self) -> None:
+        """Raises ``Interrupted`` or ``RunTimeout`` if the attempt is to end, or its time is up."""
         self.check_stop()
         self.check_time()
+
+    @property
+    def is_to_end(self) -> bool:
+        """Whether ``check_end`` raises."""
+        told = bool(self.fence.cancelled or self.stop) and not self.leaving
+        return told or (self.deadline is not None and time.monotonic() >= self.deadline)
 
     def check_stop(self) -> None:
         """Raises ``Interrupted`` if the attempt is to end: nothing more is paid in it."""

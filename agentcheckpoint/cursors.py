@@ -49,6 +49,7 @@ class _Value(Generic[T]):
         assert self._place is not None
         self._place.check()
         self._value = yield Perform(self._place.write(value))
+        self._place.attempt.check_end()
         return None
 
     def __repr__(self) -> str:
@@ -74,6 +75,7 @@ class Cursor(_Value[T]):
         """Stores it, in one round trip.
 
         Raises:
+            Interrupted, RunTimeout: the attempt is to end; the value is stored.
             RunMisuse: its step is over, or the running code is in another one.
             ResultNotStorable: it would not come back as it is, or takes more than 64 KB.
             LeaseLost, CommitUnknown, StoreUnavailable, StoreRefused, CheckpointsLost.

@@ -62,7 +62,7 @@ class Place:
 
     def check(self) -> None:
         """Raises if the running code may not set it: it is elsewhere, or the step is over."""
-        self.attempt.check()
+        self.attempt.check_right()
         here = current.position()
         if here is None or here.scope is not self.scope or self.attempt.cursors.taken.get(self.slot) is not self.scope:
             raise self.misuse("it can be set by the body of its own step only, while that runs")

@@ -228,4 +228,4 @@ def plan_watched(
         raise RunMisuse(f"step {step.name!r}: AGENTCHECKPOINT=off, and a transaction in Redis needs it", step=step.name)
     plan = plan_transaction(attempt, step, fn, None, args, kwargs)
     plan.step = replace(plan.step, effect="once")  # where the server applies a part, it is in doubt
-    return Work(plan, is_async)
+    return Work(plan, fn, is_async)

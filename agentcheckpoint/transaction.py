@@ -83,7 +83,8 @@ class Transaction(TransactionBase):
         Returns what the server answers: bytes, int, ``None``, or a list of these.
 
         Raises:
-            StoreRefused, StoreUnavailable: nothing of the transaction was applied.
+            StoreRefused: nothing of the transaction was applied.
+            StoreUnavailable: the connection is gone: whatever is made of it, the function is called again.
             RunMisuse: the command is none that reads.
         """
         assert self._attempt.store is not None

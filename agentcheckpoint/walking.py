@@ -135,19 +135,24 @@ class Walk(ABC, Generic[T]):
             self._inside = None
 
     def passed(self) -> Course[None]:
-        """The body of the last item has ended: that is stored, if it is time."""
+        """The body of the last item has ended: that is stored, if it is time, or if the attempt is to end."""
         if not self._in_body:
             return
         self._in_body = False
         self.left()
         self._show()
         self._unstored += 1
-        now, manner = time.monotonic(), self.manner
-        if self._unstored < manner.every and (manner.or_seconds is None or now - self._stored_at < manner.or_seconds):
+        now = time.monotonic()
+        if not self._is_time(now) and not self.attempt.is_to_end:
             return
-        self.attempt.check()
+        self.attempt.check_right()
         yield Perform(self.write())
         self._unstored, self._stored_at = 0, now
+        self.attempt.check_end()
+
+    def _is_time(self, now: float) -> bool:
+        every, seconds = self.manner.every, self.manner.or_seconds
+        return self._unstored >= every or (seconds is not None and now - self._stored_at >= seconds)
 
     def enter(self) -> T:
         """The next item that is ready: its body begins."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,9 +31,10 @@ SEALED = (
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A call of a Redis transaction: its plan, whose function takes the transaction first, and its colour."""
+    """A call of a Redis transaction: its plan, its function, which takes the transaction first, and its colour."""
 
     plan: Plan
+    function: Callable[..., Any]
     is_async: bool
 
 
@@ -75,7 +77,7 @@ def _try(work: Work) -> Flow[Any]:
     attempt.check_time()
     tx = (AsyncTransaction if work.is_async else Transaction)(attempt, plan.slot)
     try:
-        outcome = yield from _transact(plan, tx)
+        outcome = yield from _transact(work, tx)
     except GeneratorExit:
         raise
     except BaseException:
@@ -90,23 +92,32 @@ def _hang_up(tx: Transaction | AsyncTransaction) -> Course[None]:
         yield Invoke(wire.close)
 
 
-def _transact(plan: Plan, tx: Transaction | AsyncTransaction) -> Flow[Any]:
-    attempt = plan.attempt
+def _transact(work: Work, tx: Transaction | AsyncTransaction) -> Flow[Any]:
+    attempt, plan = work.plan.attempt, work.plan
     tx.is_cluster = yield Perform(watch_head(attempt.fence, tx.line, new_token, plan.slot))
     tx.token = attempt.fence.token
     began, inside = attempt.now_ms(), plan.inside()
     inside.sealed = SEALED
-    function = functools.partial(plan.function.func, tx, *plan.arguments[0][1:], **plan.arguments[1])
+    function = functools.partial(work.function, tx, *plan.arguments[0][1:], **plan.arguments[1])
     outcome = yield Invoke(function, inside=functools.partial(current.at, attempt, inside))
     ms = attempt.now_ms() - began
-    if isinstance(outcome, Returned) and tx.broken is not None:
-        outcome = Raised(tx.broken)
+    if tx.broken is not None:
+        outcome = _over_broken(tx.broken, outcome)
     tried = examine(plan, outcome.value, ms, ()) if isinstance(outcome, Returned) else Tried(outcome, ms, ())
     if isinstance(tried.outcome, Raised):
         _place_colour(plan, tried.outcome.error)
         yield from note_failure(plan, tried.outcome.error, ms, ())
         return tried.outcome
     return (yield from _commit(plan, tx, tried, tried.outcome.value))
+
+
+def _over_broken(broken: Exception, outcome: Returned | Raised) -> Raised:
+    """What comes of a function one of whose reads has failed. Raises ``Outdated``: it is to be called again."""
+    if isinstance(outcome, Raised) and not isinstance(outcome.error, Exception):
+        return outcome
+    if isinstance(broken, StoreUnavailable):  # the connection is gone, and what it watched with it
+        raise Outdated(str(broken.__cause__))
+    return outcome if isinstance(outcome, Raised) else Raised(broken)
 
 
 def _place_colour(plan: Plan, error: BaseException) -> None:

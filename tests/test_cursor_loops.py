@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 
 import pytest
 from loops import embed, nothing_worked, paid, walk, worked
 from memory_runs import fresh, packets
 
 import agentcheckpoint as ac
+from agentcheckpoint.stopping import interrupt
 from agentcheckpoint.walking import Ordered
 
 __all__ = ["nothing_worked"]
@@ -131,3 +134,56 @@ def test_many_items_take_no_more_memory_than_few() -> None:
 
     grown(100)
     assert grown(40_000) < grown(100) + 200_000
+
+
+# -- an attempt that is to end ----------------------------------------------------------------------------------------
+
+
+def told_in(doc: str, url: str, how: str, *, every: int = 100, ordered: bool = True) -> None:
+    """Goes through three items; in the body of one the attempt is told to end."""
+    with ac.run("r", store=url) as run:
+        for item in run.cursor("index", ["a", "b", "c"], key=str, ordered=ordered, every=every):
+            worked.append(item)
+            if item == doc and how == "stop":
+                interrupt("SIGTERM")
+            elif item == doc:
+                ac.cancel("r", store=url)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_what_has_passed_is_stored_when_the_attempt_is_to_end(ordered: bool) -> None:
+    url = fresh()
+    with pytest.raises(ac.Interrupted):
+        told_in("b", url, "stop", ordered=ordered)
+    assert worked == ["a", "b"], "it ends with the item under way, whatever every= says"
+    told_in("", url, "", ordered=ordered)
+    assert worked == ["a", "b", "c"]
+
+
+async def test_on_a_loop_it_is_the_same_when_the_attempt_is_to_end() -> None:
+    url = fresh()
+    for _ in range(2):
+        with suppress(ac.Interrupted):
+            async with ac.run("r", store=url) as run:
+                async for item in run.cursor("index", ["a", "b", "c"], key=str, every=100):
+                    worked.append(item)
+                    if item == "b":
+                        interrupt("SIGTERM")
+    assert worked == ["a", "b", "c"]
+
+
+def test_a_cancellation_that_comes_with_a_mark_ends_the_loop_there() -> None:
+    url = fresh()
+    with pytest.raises(ac.Interrupted):
+        told_in("b", url, "cancel", every=2)
+    assert worked == ["a", "b"]
+
+
+def test_a_loop_whose_time_is_up_stores_what_has_passed() -> None:
+    url = fresh()
+    with pytest.raises(ac.RunTimeout), ac.run("r", store=url, timeout=0.05) as run:
+        for item in run.cursor("index", ["a", "b", "c"], key=str, every=100):
+            worked.append(item)
+            time.sleep(0.05)
+    told_in("", url, "")
+    assert worked == ["a", "b", "c"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import golden, rich
+from faults import golden, rich, rich_loops
 from faults.fields import shapes_of
 from faults.stored import Contents, contents, key_of, put, rewrite, send
 from openai import OpenAI
@@ -67,6 +67,23 @@ def test_a_golden_run_is_replayed_in_value_and_type_and_nothing_is_called(url: s
     assert not rich.calls
     assert (cost.paid, cost.wasted, cost.unresolved) == (expected["paid"], expected["wasted"], expected["unresolved"])
     assert cost.replayed == len([row for row in expected["steps"] if row[2] == "done" and row[0] != "report/polish"])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_loops_of_a_golden_run_go_on_where_they_were_left(url: str, path: Path) -> None:
+    restored(url, path)
+    kept = contents(url, rich.RUN)
+    assert rich_loops.left_in(kept) == {name: [rich_loops.LAST] for name in rich_loops.LOOPS}
+    assert {cursor.slot for cursor in ac.get(rich.RUN, store=url).cursors} == set(rich_loops.LOOPS)
+    gone = rich_loops.Gone()
+    with ac.run(rich.RUN, store=url) as run:
+        rich.body(rich.unconnected())
+        rich_loops.go_on(run, gone)
+    assert gone.worked == {name: [rich_loops.LAST] for name in rich_loops.LOOPS}
+    after = contents(url, rich.RUN)
+    assert not any(b"marks:" in name for name in after) and not any(
+        f.startswith(b"cursor:") for f in _hash(after, b"meta")
+    )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -45,6 +46,20 @@ async def test_on_a_loop_it_is_the_same(server_url: str, run_id: str) -> None:
         async with ac.run(run_id, store=server_url) as run:
             assert await run.transaction("withdraw", withdraw, 10) == 90
     assert ask(server_url, "GET", run_id) == b"90"
+
+
+@pytest.mark.parametrize("bound", [{"args": (5,)}, {"keywords": {"amount": 5}}])
+def test_what_a_partial_has_bound_is_handed_on(run_id: str, bound: dict[str, Any]) -> None:
+    def take(amount: int, tx: Transaction, key: str) -> int:
+        return withdraw(tx, key, amount)
+
+    def give(tx: Transaction, key: str, amount: int = 1) -> int:
+        return withdraw(tx, key, amount)
+
+    fn = functools.partial(take, *bound["args"]) if "args" in bound else functools.partial(give, **bound["keywords"])
+    for _ in range(2):
+        with ac.run(run_id, store=f"memory://{run_id}") as run:
+            assert run.transaction("withdraw", fn, "balance") == 95
 
 
 def test_it_is_called_again_if_what_it_read_has_changed(server_url: str, run_id: str) -> None:
@@ -155,6 +170,21 @@ def test_a_read_over_a_broken_connection_ends_the_transaction(
     with ac.run(run_id, store=server_url) as run, pytest.raises(ac.StoreUnavailable):
         run.transaction("t", swallows)
     assert ask(server_url, "GET", run_id) is None
+
+
+def test_after_a_read_over_a_broken_connection_it_is_called_again(server_url: str, run_id: str) -> None:
+    calls: list[int] = []
+
+    def once_cut(tx: Transaction, key: str) -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            tx.read("GET", key)
+            tx.line.wires[0].close()
+        return withdraw(tx, key, 10)
+
+    with ac.run(run_id, store=server_url) as run:
+        assert run.transaction("withdraw", once_cut, run_id) == 90
+    assert len(calls) == 2 and ask(server_url, "LLEN", f"{run_id}:moves") == 1
 
 
 def test_a_part_that_the_server_refuses_is_told_and_the_step_is_in_doubt(server_url: str, run_id: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
@@ -10,6 +11,7 @@ from memory_runs import ask, fresh, packets
 
 import agentcheckpoint as ac
 from agentcheckpoint.core.ids import run_tag
+from agentcheckpoint.stopping import interrupt
 from agentcheckpoint.store.keys import RunKeys
 
 worked: list[int] = []
@@ -224,3 +226,22 @@ def test_a_cursor_that_were_not_removed_with_its_step_is_seen(monkeypatch: pytes
     with ac.run("r", store=url) as run:
         run.step(STEP, process, 2)
     assert list(fields(url)) == ["cursor:process"]
+
+
+def test_a_cursor_that_is_set_as_the_attempt_is_to_end_is_stored_first() -> None:
+    url = fresh()
+
+    def told(upto: int, at: int) -> int:
+        cursor = ac.Cursor(int, start=0)
+        for number in range(cursor.value + 1, upto + 1):
+            worked.append(number)
+            if number == at:
+                interrupt("SIGTERM")
+            cursor.set(number)
+        return cursor.value
+
+    for at in (2, 0):
+        with suppress(ac.Interrupted), ac.run("r", store=url) as run:
+            assert run.step(ac.Step("process", ignore=("at",)), told, 3, at) == 3
+    assert worked == [1, 2, 3]
+    assert ac.get("r", store=url).state == "completed"

@@ -24,6 +24,9 @@ KINDS = (
     "approved",
     "retried",
     "once",
+    "cursor",
+    "loop",
+    "transact",
 )
 """What an agent can do:
 
@@ -34,6 +37,9 @@ failing   the function raises the first time                          drawn     
 twins     two calls of one key at once      short     a stream that ends without its last event the first time
 slept     ``run.sleep``     answered  ``run.wait_for``: the run is suspended, answered from outside, and goes on
 approved  ``approve=``      retried   ``Step(retry=)`` of what fails twice        once      ``effect="once", verify=``
+cursor    a step with a value cursor, set after each of its items
+loop      ``run.cursor`` over items in their order, and over some that come in another order in each pass
+transact  ``run.transaction``: the user's own keys are read, and changed with the checkpoint
 """
 ALONE = frozenset({"slept", "answered", "approved"})
 """Not beside others: how often a wait that is held for them looks for its answer is up to the clock."""
@@ -69,6 +75,10 @@ class Agent:
     def leaves(self) -> list[Op]:
         return [leaf for op in self.ops for leaf in op.leaves()]
 
+    def does(self, kind: str) -> bool:
+        """Whether that is one of the things it does."""
+        return any(leaf.kind == kind for leaf in self.leaves())
+
     @property
     def has_threads(self) -> bool:
         """How many connections it opens is then up to how its threads happen to overlap."""
@@ -84,7 +94,7 @@ def _told(op: Op) -> str:
 
 
 def generate(seed: int) -> Agent:
-    """The agent of that seed. Every other one is async, a third are jobs; any dozen in a row do all there is."""
+    """The agent of that seed. Every other one is async, a third are jobs; any fourteen in a row do all there is."""
     chance = random.Random(f"agent {seed}")
     kinds = [KINDS[(3 * (seed // 2) + i) % len(KINDS)] for i in range(3)]  # they come in turn, those inside by chance
     chance.shuffle(kinds)

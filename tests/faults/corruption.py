@@ -28,11 +28,12 @@ import agentcheckpoint as ac
 from agentcheckpoint.core.models import SCHEMA
 from agentcheckpoint.errors import AgentCheckpointError, RunBusy
 
-from . import golden, parsing, rich
+from . import golden, parsing, rich, rich_loops
 from .canary import Executed, canary
 from .fields import Field, fields_of
 from .stored import Contents, Odd, contents, put, send
 from .tally import Tally, Violation
+from .walked import CURSOR, marks_name
 
 ENGINE = "corruption"
 LONGEST = 60.0
@@ -40,7 +41,7 @@ LONGEST = 60.0
 MOST_MB = 500
 """By how much the process may grow."""
 _PLACE = re.compile(
-    r":(head|tokens|log|meta|results|waste|lease|cancel)\b"
+    r":(head|tokens|log|meta|results|waste|lease|cancel|marks)\b"
     r"|step '|its (output|log)|the result |worked on by|was cancelled"
 )
 _LOOKED_AT = (None, b"schema", b"state", b"attempt", b"due")
@@ -137,14 +138,15 @@ class _Search:
             self.refused(exc, where, "whole: not shown")
 
     def _replay(self, place: Field, damaged: Contents, where: str) -> None:
-        found, refused, opened = None, False, False
+        found, refused, opened, gone = None, False, False, rich_loops.Gone()
         self._put(damaged)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             try:
-                with ac.run(rich.RUN, store=self.store):
+                with ac.run(rich.RUN, store=self.store) as run:
                     opened = True
                     found = rich.body(self.client)
+                    rich_loops.go_on(run, gone)
             except AgentCheckpointError as exc:
                 refused = True
                 self.refused(exc, where, "whole: refused" if not isinstance(exc, RunBusy) else "whole: busy")
@@ -161,13 +163,29 @@ class _Search:
             self.note("whole: another result of the same type and length")
         elif found is not None:
             self.note("whole: replayed with a warning" if said else "whole: replayed")
-        self._kept(damaged, where, taken_back="cancel" if _is_done(damaged) and opened else None)
+        left = rich_loops.left_in(damaged) if opened else {}
+        for name, items in left.items():
+            self._gone_on(name, items, gone, where)
+        moved = {
+            name for name in left if gone.worked[name] or name in gone.ended or left[name] == list(rich_loops.ITEMS)
+        }
+        self._kept(damaged, where, moved, taken_back="cancel" if _is_done(damaged) and opened else None)
         key, item = place.name, place.item
         looked_at = key in ("head", "tokens", "lease", "cancel") or (key == "meta" and item in _LOOKED_AT)
         if refused and looked_at and _steady(contents(self.store, rich.RUN)) != _steady(damaged):
             self.violation(where, "it was written to before it was refused")
 
-    def _kept(self, damaged: Contents, where: str, taken_back: str | None = None) -> None:
+    def _gone_on(self, name: str, left: list[str] | None, gone: rich_loops.Gone, where: str) -> None:
+        """A loop works on all items that are left, and no others, or is refused on the way."""
+        worked, ended = gone.worked[name], name in gone.ended
+        if left is None and (worked or ended):
+            self.violation(where, f"{name} went on with {worked}, and what it had done is not known")
+        elif left is not None and worked != (left if ended else left[: len(worked)]):
+            self.violation(where, f"{name} worked on {worked}, and {left} were left")
+        elif ended:
+            self.note("whole: a loop that went on" if worked == [rich_loops.LAST] else "whole: a loop at another place")
+
+    def _kept(self, damaged: Contents, where: str, moved: set[str], taken_back: str | None = None) -> None:
         """What was stored is stored, though perhaps under another token: the damage too. A completed run that is opened
         again is asked to end no more: that alone may be gone.
         """
@@ -180,7 +198,9 @@ class _Search:
                 continue  # a claim sets them; a key that holds nothing is none
             if name == taken_back and name not in after:
                 continue
-            if not _holds(after.get(name), old):
+            if name == marks_name("unordered") and "unordered" in moved:
+                continue
+            if not _holds(after.get(name), old, {f"{CURSOR}{loop}".encode() for loop in moved}):
                 self.violation(where, f"{name} was overwritten: {after.get(name)!r:.120}")
 
     def _delete(self, damaged: Contents, where: str) -> None:
@@ -194,12 +214,14 @@ class _Search:
             self.note("whole: not deleted")
 
 
-def _holds(now: object, old: object) -> bool:
-    """Whether all that stood there stands there still."""
+def _holds(now: object, old: object, moved: set[bytes]) -> bool:
+    """Whether all that stood there stands there still, but the fields of loops that went on."""
     if isinstance(old, list):
         return isinstance(now, list) and now[: len(old)] == old
     if isinstance(old, dict):
-        return isinstance(now, dict) and all(now.get(k) == v for k, v in old.items() if k not in _BOOKKEEPING)
+        return isinstance(now, dict) and all(
+            now.get(k) == v for k, v in old.items() if k not in _BOOKKEEPING and k not in moved
+        )
     if isinstance(old, Odd):
         return isinstance(now, Odd) and now.word == old.word and now.args[-1] == old.args[-1]
     return now == old

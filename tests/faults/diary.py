@@ -68,6 +68,14 @@ class Diary:
         usage = {"input_tokens": 1000, "output_tokens": 0}
         return {"label": label, "receipt": receipt, "first": first, "model": "m", "usage": usage}
 
+    def walk(self, slot: str, what: str, item: int) -> None:
+        """What has come of one item of a loop: see ``Account.walks``."""
+        self.write("walk", slot, [what, item])
+
+    def turns(self, slot: str) -> int:
+        """How many passes over the items of a loop earlier lives have begun."""
+        return sum(what == "begins" for what, _ in self._before.walks[slot])
+
     def see(self, label: str, value: object) -> Any:
         """The agent has it."""
         self.write("seen", label, value)
@@ -87,6 +95,9 @@ class Account:
     """What counts as the answer to a question, as those who gave one were told."""
     tries: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     """The numbers of tries that a step's policy was told."""
+    walks: dict[str, list[tuple[str, int]]] = field(default_factory=lambda: defaultdict(list))
+    """What came of the items of a loop, by the end of its slot: a pass ``begins`` at one; one was worked on (``did``);
+    it is stored as done (``kept``), as the loop was told."""
     marks: list[str] = field(default_factory=list[str])
     attempts: int = 0
     points: int = 0
@@ -102,6 +113,8 @@ class Account:
         by_label = {"paid": self.paid, "seen": self.seen, "answer": self.answers, "try": self.tries}
         if what in by_label:
             by_label[what][label].append(value)
+        elif what == "walk":
+            self.walks[label].append((value[0], value[1]))
         elif what == "end":
             self.ends.append(value)
         elif what == "error":

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from . import awaits, corruption, grid, history, interrupts, model, pauses, rollback, server_deaths
-from .broken import callers, commits, jobs, protocol, reading, servers
+from .broken import callers, commits, jobs, protocol, reading, servers, walks
 from .tally import Tally, Violation
 from .variants import Variant
 
@@ -65,8 +65,9 @@ def _caught_by(search: Callable[[Variant], Tally]) -> Callable[[Sequence[Variant
 
     def caught(variants: Sequence[Variant]) -> Caught:
         for variant in variants:
-            found = next(filter(None, (search(variant).violations for _ in range(CONTROLS))), None)
-            yield variant, found[0].seed if found else None
+            tries = (search(variant).violations for _ in range(CONTROLS))
+            found = (each.seed for violations in tries for each in violations if variant.says in each.what)
+            yield variant, next(found, None)
 
     return caught
 
@@ -107,7 +108,7 @@ ENGINES = (
         "inside or after it, comes late, or is the last before or after a SIGKILL, or somebody cancels the run there; "
         "and pairs of these",
         _grid,
-        (*commits.VARIANTS, *jobs.VARIANTS),
+        (*commits.VARIANTS, *jobs.VARIANTS, *walks.VARIANTS),
         lambda variants: grid.caught(variants, QUICK_AGENTS, 0),
         grid.replay,
     ),
@@ -131,7 +132,7 @@ ENGINES = (
         pauses.ENGINE,
         "workers that are stopped (SIGSTOP) past their lease, taken over, and go on",
         lambda full, seed, _: pauses.search(FULL_PAUSES if full else QUICK_PAUSES, seed),
-        _of(callers.VARIANTS, pauses.ENGINE),
+        (*_of(callers.VARIANTS, pauses.ENGINE), *walks.PAUSED),
         _caught_by(lambda variant: pauses.search(CONTROL, 20261124, variant)),
         _played(pauses.ENGINE, pauses.replay),
     ),

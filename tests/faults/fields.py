@@ -31,7 +31,7 @@ class Field:
     @property
     def name(self) -> str:
         """Its key without what differs from run to run: ``log``, ``meta``, ``head``."""
-        return self.key.rpartition(b":")[2].decode()
+        return _name_of(self.key)
 
     def __str__(self) -> str:
         item = (
@@ -66,6 +66,10 @@ class Field:
         if self.path is None:
             return mutations.of_bytes(data, seed)
         return mutations.of_json(json.loads(data), self.path, seed)
+
+
+def _name_of(key: bytes) -> str:
+    return "marks" if b":marks:" in key else key.rpartition(b":")[2].decode()
 
 
 def _typed(seed: str) -> Iterator[Value | None]:
@@ -117,13 +121,15 @@ def shapes_of(contents: Contents) -> list[str]:
 
 
 def _shapes(key: bytes, value: Value) -> Iterator[str]:
-    name = key.rpartition(b":")[2].decode()
+    name = _name_of(key)
     if isinstance(value, list) and name == "log":
         for document in map(json.loads, value):
             yield from (f"log {document['k']}{shape}" for shape in _inside(document))
     elif isinstance(value, dict):
         for field, data in value.items():
-            if name == "meta" or field == b"@":
+            if field.startswith(b"cursor:"):
+                yield from (f"{name} {field.decode()}{shape}" for shape in _inside(json.loads(data)))
+            elif name == "meta" or field == b"@":
                 yield f"{name} {field.decode()}"
             elif name == "waste":
                 yield from (f"waste {shape}" for shape in _inside(json.loads(data)))

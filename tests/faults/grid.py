@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from operator import attrgetter
 from typing import Any
 
+from .agents import generate
 from .broken.commits import AIMS
 from .lane import Lane, Played
 from .pool import LANES, at_once
@@ -125,6 +126,22 @@ def replay(seed: str) -> Tally:
     return tally
 
 
+def aimed(variant: Variant, agents: dict[int, Clean], seed: int) -> list[Scenario]:
+    """Which scenarios have to show that the library is broken so."""
+    aim = AIMS.get(variant.name)
+    if aim is None and variant.aim is None:
+        return plan(agents, CONTROL_BUDGET, seed)
+    whole = [scenario for number, clean in agents.items() for scenario in singles(number, clean)]
+    if aim is not None:
+        return [one for one in whole if aim(one.faults[0], agents[one.agent].commands)]
+    assert variant.aim is not None
+    kind, fate = variant.aim
+    doing = {number for number in agents if generate(number).does(kind)}
+    chosen = [one for one in whole if one.agent in doing and one.faults[0].fate == fate]
+    random.Random(seed).shuffle(chosen)
+    return chosen[:CONTROL_BUDGET]
+
+
 def caught(variants: Sequence[Variant], agents: Sequence[int], seed: int) -> Iterator[tuple[Variant, str | None]]:
     """By which scenario each variant is caught, as that is known; ``None``: by none.
 
@@ -135,16 +152,13 @@ def caught(variants: Sequence[Variant], agents: Sequence[int], seed: int) -> Ite
     """
 
     known = measure(agents)
-    drawn = plan(known, CONTROL_BUDGET, seed)
-    whole = [scenario for number, clean in known.items() for scenario in singles(number, clean)]
 
     def work(lane: Lane, number: int) -> Iterator[dict[str, Any]]:
         for index in range(number, len(variants), LANES):
             with variants[index].broken():
                 pass
-            aim = AIMS.get(variants[index].name)
-            aimed = [one for one in whole if aim is not None and aim(one.faults[0], known[one.agent].commands)]
-            yield {"index": index, "seed": next(_caught(lane, variants[index], known, aimed or drawn), None)}
+            scenarios = aimed(variants[index], known, seed)
+            yield {"index": index, "seed": next(_caught(lane, variants[index], known, scenarios), None)}
 
     for found in at_once(min(LANES, len(variants)), work):
         yield variants[found["index"]], found["seed"]
@@ -154,5 +168,6 @@ def _caught(lane: Lane, variant: Variant, known: dict[int, Clean], scenarios: Se
     """The seeds of the scenarios that only the broken library does not pass."""
     for scenario in scenarios:
         clean = known[scenario.agent]
-        if lane.play(scenario, clean, variant.broken).wrong and not lane.play(scenario, clean).wrong:
+        wrong = "\n".join(lane.play(scenario, clean, variant.broken).wrong)
+        if wrong and variant.says in wrong and not lane.play(scenario, clean).wrong:
             yield str(scenario)

@@ -27,6 +27,10 @@ class Pages:
     seen: list[tuple[str, Any]] = field(default_factory=list[tuple[str, Any]])
     ends: list[tuple[str, Any]] = field(default_factory=list[tuple[str, Any]])
     """``done`` with the result, ``lost``, or ``failed`` with the error."""
+    did: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
+    """The items of loops that it has worked on."""
+    kept: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
+    """Those that are stored as done, as it was told."""
     points: tuple[int, int] = (0, 0)
     """How many packets and payments there were."""
 
@@ -39,6 +43,8 @@ def read_diary(path: Path) -> dict[str, Pages]:
             pages[who].paid.append((slot, value))
         elif what == "seen":
             pages[who].seen.append((slot, value))
+        elif what in ("did", "kept"):
+            getattr(pages[who], what).add((slot, value))
         elif what == "points":
             pages[who].points = tuple(value)
         else:
@@ -47,7 +53,7 @@ def read_diary(path: Path) -> dict[str, Pages]:
 
 
 def raw(client: redis.Redis, run_id: str) -> dict[str, Any]:
-    """The run's data under its current token, as it lies on the server."""
+    """The run's data under its current token, and the user's own keys, as they lie on the server."""
     keys, read = RunKeys(run_tag("default", run_id)), client
     head: Any = read.get(keys.head)
     token = head.decode()
@@ -56,7 +62,13 @@ def raw(client: redis.Redis, run_id: str) -> dict[str, Any]:
         "log": read.lrange(keys.log(token), 0, -1),
         "results": read.hgetall(keys.results(token)),
         "meta": read.hgetall(keys.meta(token)),
+        "marks": read.hgetall(keys.marks(token, "unordered")),
+        "own": read.lrange(_own(keys), 0, -1),
     }
+
+
+def _own(keys: RunKeys) -> str:
+    return f"{{{keys.tag}}}:receipts"
 
 
 def stale_writes(client: redis.Redis, run_id: str, before: dict[str, Any]) -> list[str]:
@@ -65,7 +77,7 @@ def stale_writes(client: redis.Redis, run_id: str, before: dict[str, Any]) -> li
     wrong = [f"stale write: {name} is not what the heir has written" for name in before if before[name] != now[name]]
     keys = RunKeys(run_tag("default", run_id))
     names: Iterable[bytes] = client.scan_iter(match=f"ac:{{{run_tag('default', run_id)}}}:*", count=1000)
-    kept = {*keys.data(now["head"]), keys.head, keys.tokens, keys.waste}
+    kept = {*keys.data(now["head"]), keys.marks(now["head"], "unordered"), keys.head, keys.tokens, keys.waste}
     orphans = {name.decode() for name in names} - kept
     return [*wrong, *(f"{name} was not swept" for name in sorted(orphans) if not name.endswith(":lease"))]
 
@@ -77,7 +89,22 @@ def after_all(url: str, run_id: str, diary: dict[str, Pages], payments: Sequence
         payments: what the provider was paid, by all runs.
     """
     view, zombie, heir = ac.get(run_id, store=url), diary["zombie"], diary["heir"]
-    return [*_ends(zombie, heir), *_results(view, diary), *_money(view, diary, payments), *_heirs(view, heir, payments)]
+    wrong = [
+        *_ends(zombie, heir),
+        *_results(view, diary),
+        *_money(view, diary, payments),
+        *_heirs(view, heir, payments),
+    ]
+    wrong += [f"the heir worked on {item}, which was stored as done" for item in sorted(zombie.kept & heir.did)]
+    wrong += [f"the cursor of {cursor.slot} is left" for cursor in view.cursors]
+    return wrong
+
+
+def changed_twice(client: redis.Redis, run_id: str, heir: Pages) -> list[str]:
+    """Whether the user's own key was not changed once, by the transaction whose result was recorded."""
+    recorded = [value.encode() for slot, value in heir.seen if slot == "count"]
+    receipts: Any = client.lrange(_own(RunKeys(run_tag("default", run_id))), 0, -1)
+    return [] if receipts == recorded else [f"the user's own key was changed by {receipts}, and recorded is {recorded}"]
 
 
 def _ends(zombie: Pages, heir: Pages) -> list[str]:

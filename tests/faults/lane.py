@@ -27,6 +27,7 @@ from .relay import Relay
 from .scenario import Fault, Scenario
 from .settling import Clean, bought_again, unsettled
 from .upholding import left_behind, not_upheld
+from .walked import astray
 from .world import DUE, World, forget, read_world, torn
 
 MOST_LIVES = 12
@@ -219,7 +220,7 @@ class _Story:
         ended = {DONE, WAITS} if self._cancelled_at is None else {DONE, WAITS, CANCELLED}
         if self.agent.is_job or not any(fault.place == "h" for fault in fired):
             return ended
-        return {FAILED}
+        return {FAILED} if self._cancelled_at is None else {FAILED, CANCELLED}  # a sibling may have heard of its end
 
     def _look(self, before: World | None, then: Account) -> None:
         """The store as the life left it, before another one heals it."""
@@ -230,6 +231,7 @@ class _Story:
         found = [
             *torn(world),
             *not_upheld(before, then, world, self.account),
+            *astray(world, self.account),
             *left_behind(world, died=died, struck=bool(self._struck)),
             *self._kept_listed(world),
         ]

@@ -27,6 +27,7 @@ from .agents import Agent, Op
 from .deeds import Deeds
 from .diary import Diary
 from .drives import answer_all, by_hand, by_worker
+from .walks import Walks
 
 HURRY = 0.15
 """Seconds that a worker waits for Redis's answer where one is to come too late."""
@@ -85,8 +86,18 @@ class Blocking:
         with self.run.begin(name, dict[str, Any]) as begun:
             return begun.value if begun.done else begun.save(make())
 
-    async def nest(self, name: str, inside: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        return self.run.step(ac.Step(name, returns=list[Any]), lambda: run_through(inside()))
+    async def nest(self, step: ac.Step, inside: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        return self.run.step(step, lambda: run_through(inside()))
+
+    def position(self) -> Any:
+        return ac.Cursor(int, start=0)
+
+    async def each(self, loop: Any, body: Callable[[Any], Coroutine[Any, Any, Any]]) -> None:
+        for item in loop:
+            await body(item)
+
+    async def transact(self, step: ac.Step, work: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
+        return self.run.transaction(step, lambda tx: run_through(work(tx)))
 
     async def all(self, branches: Sequence[Callable[[], Coroutine[Any, Any, Any]]]) -> list[Any]:
         with ThreadPoolExecutor(len(branches)) as pool:
@@ -118,8 +129,18 @@ class OnLoop:
         async with self.run.begin(name, dict[str, Any]) as begun:
             return begun.value if begun.done else await begun.save(make())
 
-    async def nest(self, name: str, inside: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        return await self.run.step(ac.Step(name, returns=list[Any]), inside)
+    async def nest(self, step: ac.Step, inside: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        return await self.run.step(step, inside)
+
+    def position(self) -> Any:
+        return ac.AsyncCursor(int, start=0)
+
+    async def each(self, loop: Any, body: Callable[[Any], Coroutine[Any, Any, Any]]) -> None:
+        async for item in loop:
+            await body(item)
+
+    async def transact(self, step: ac.Step, work: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
+        return await self.run.transaction(step, work)
 
     async def all(self, branches: Sequence[Callable[[], Coroutine[Any, Any, Any]]]) -> list[Any]:
         """To the end of each: one that was cut off by a sibling's failure would be another story."""
@@ -131,7 +152,7 @@ class OnLoop:
         return list(ended)
 
 
-class Life(Deeds):
+class Life(Deeds, Walks):
     """The agent's text."""
 
     def __init__(self, face: Blocking | OnLoop, run_id: str, diary: Diary) -> None:
@@ -144,7 +165,7 @@ class Life(Deeds):
         if op.kind == "parallel":
             return await self._face.all([partial(self._do, inner) for inner in op.inner])
         if op.kind == "nested":
-            return await self._face.nest("outer", partial(self.work, op.inner))
+            return await self._face.nest(ac.Step("outer", returns=list[Any]), partial(self.work, op.inner))
         return self._diary.see(op.label, await getattr(self, f"_{op.kind}")(op.label))
 
     async def _step(self, step: str | ac.Step, label: str) -> Any:

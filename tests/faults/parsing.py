@@ -10,6 +10,7 @@ from agentcheckpoint import results
 from agentcheckpoint.attempt import Attempt
 from agentcheckpoint.core import ledger
 from agentcheckpoint.core.codec import annotation_of, result_type
+from agentcheckpoint.core.cursors import FIELD, Cursors, parse_cursor
 from agentcheckpoint.core.journal import Journal
 from agentcheckpoint.core.models import SCHEMA, About, Birth, Closed, Done, RunState
 from agentcheckpoint.explain import busy_error, placed
@@ -48,6 +49,7 @@ def read(contents: Contents, token: str) -> loading.Loaded:
 def go_over(loaded: loading.Loaded) -> None:
     """Folds the log as a journal, a ledger and a table do."""
     Journal(loaded.entries).unmet()
+    Cursors(loaded.meta, loaded.meta["begun"])
     folded = ledger.fold_entries(ledger.logged_money(loaded.entries), loaded.waste)
     str(ledger.report(folded))
     step_rows(loaded.entries)
@@ -106,6 +108,9 @@ def trouble(contents: Contents, loaded: loading.Loaded, sound: Contents) -> str 
         return "a run was taken that is filed under another agent or conversation"
     if int(loaded.meta["schema"]) != SCHEMA:
         return "a run of another schema was taken"
+    for name, text in loaded.meta.items():
+        if name.startswith(FIELD) and (said := _unlike(parse_cursor(name, text).model_dump(), json.loads(text), name)):
+            return said
     waste = contents.get(KEYS.waste.encode(), {})
     if not isinstance(waste, dict) or {entry.id.encode() for entry in loaded.waste} != set(waste):
         return "waste was taken that is filed under another id"

@@ -14,18 +14,19 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx2
 import openai
 
 import agentcheckpoint as ac
 from agentcheckpoint import attempt
+from agentcheckpoint.core.models import Done
 from agentcheckpoint.store.wire import AsyncWire, Wire
 
 from .outside import DRAFT, MODEL, PRICES
@@ -255,24 +256,25 @@ def _slot(n: int) -> str:
     return f"{PARALLEL[n]}[{n}]"
 
 
-AGENTS: Mapping[str, Callable[[Worker], list[Any]]] = {"blocking": blocking, "async": unblocking}
+Body: TypeAlias = Callable[[Worker], list[Any]]
+"""An agent."""
 
 
-def live(agent: str, stage: Stage, run_id: str) -> None:
+def live(agent: Body, stage: Stage, run_id: str) -> None:
     """A life that nothing happens to."""
-    _live(AGENTS[agent], Worker(stage, run_id, Diary(stage.diaries / run_id, "heir"), lambda: None))
+    _live(agent, Worker(stage, run_id, Diary(stage.diaries / run_id, "heir"), lambda: None))
 
 
-def be_stopped(stage: Stage, agent: str, run_id: str, point: str) -> None:
+def be_stopped(stage: Stage, agent: Body, run_id: str, point: str) -> None:
     """The life of a worker that is stopped at a point."""
     stops = Stops(point)
     diary = Diary(stage.diaries / run_id, "zombie", stops)
     stops.install()
-    _live(AGENTS[agent], Worker(stage, run_id, diary, stops.opened))
+    _live(agent, Worker(stage, run_id, diary, stops.opened))
     diary.write("points", "", [stops.packets, stops.payments])
 
 
-def take_over(stage: Stage, agent: str, run_id: str, extent: str, reached: int, go_on: int) -> None:
+def take_over(stage: Stage, agent: Body, run_id: str, extent: str, reached: int, go_on: int) -> None:
     """The life of an heir, who stands still when he has come as far as planned.
 
     Args:
@@ -292,14 +294,14 @@ def take_over(stage: Stage, agent: str, run_id: str, extent: str, reached: int, 
 
     if extent == "one step":
         gate.install()
-        attempt.after_commit.append(lambda _, change: stand_still() if change.entry.k == "done" else None)
+        attempt.after_commit.append(lambda _, change: stand_still() if isinstance(change.entry, Done) else None)
     diary = Diary(stage.diaries / run_id, "heir")
     opened = stand_still if extent == "claims" else lambda: None
-    _live(AGENTS[agent], Worker(stage, run_id, diary, opened))
+    _live(agent, Worker(stage, run_id, diary, opened))
     stand_still()
 
 
-def _live(agent: Callable[[Worker], list[Any]], me: Worker) -> None:
+def _live(agent: Body, me: Worker) -> None:
     warnings.simplefilter("ignore")
     try:
         me.diary.write("done", "", agent(me))

@@ -13,7 +13,7 @@ import signal
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,13 +26,22 @@ from agentcheckpoint.store.embedded import ensure_server, stop_server
 from agentcheckpoint.testing.payments import read_payments
 from agentcheckpoint.testing.provider import Provider
 
-from .inheritance import after_all, raw, read_diary, stale_writes
+from .inheritance import after_all, changed_twice, raw, read_diary, stale_writes
 from .outside import Fickle
-from .paused_workers import AGENTS, Stage, be_stopped, live, take_over
+from .paused_walks import async_loops, loops
+from .paused_workers import Body, Stage, be_stopped, blocking, live, take_over, unblocking
 from .tally import Tally, Violation
 from .variants import Variant
 
 ENGINE = "pauses"
+AGENTS: Mapping[str, Body] = {
+    "blocking": blocking,
+    "async": unblocking,
+    "loops": loops,
+    "async loops": async_loops,
+}
+BOUGHT = ("blocking", "async")
+"""Those that pay: what most controls are shown by."""
 EXTENTS = ("claims", "one step", "all")
 """How far the heir comes before the stopped worker goes on."""
 AT_ONCE = 12
@@ -72,16 +81,21 @@ def search(budget: int, seed: int, broken: Variant | None = None) -> Tally:
     Args:
         budget: how many.
         seed: chooses the agents, the points and how far each heir comes.
-        broken: a negative control: the library is broken so in all workers, until that shows.
+        broken: a negative control: the library is broken so in all workers, until that shows. If it says which agents
+            show it, all their points are played.
     """
     tally = Tally()
     with broken.broken() if broken is not None else nullcontext(), _stage() as stage:
-        plan = _plan(_points(stage), budget, random.Random(seed))
+        if broken is not None and broken.aim is not None:
+            points = _points(stage, broken.aim)
+            plan = [Scenario(agent, point, EXTENTS[-1]) for agent in points for point in points[agent]]
+        else:
+            plan = _plan(_points(stage, AGENTS if broken is None else BOUGHT), budget, random.Random(seed))
         for start in range(0, len(plan), AT_ONCE):
             batch = plan[start : start + AT_ONCE]
             _play(batch, stage)
             _count(tally, batch)
-            if broken is not None and tally.violations:
+            if broken is not None and any(broken.says in violation.what for violation in tally.violations):
                 break
     return tally
 
@@ -138,12 +152,12 @@ def _fork(live: Callable[[], None]) -> int:
     return child
 
 
-def _points(stage: Stage) -> dict[str, list[str]]:
+def _points(stage: Stage, agents: Iterable[str]) -> dict[str, list[str]]:
     """Where each agent can be stopped, as one that nobody stops has found."""
     found: dict[str, list[str]] = {}
-    for agent in AGENTS:
-        live(agent, stage, f"warm-{agent}")  # what this process has loaded, its forks need not
-        os.waitpid(_fork(lambda agent=agent: be_stopped(stage, agent, f"alone-{agent}", "")), 0)  # type: ignore[misc]
+    for agent in agents:
+        live(AGENTS[agent], stage, f"warm-{agent}")  # what this process has loaded, its forks need not
+        os.waitpid(_fork(lambda agent=agent: be_stopped(stage, AGENTS[agent], f"alone-{agent}", "")), 0)  # type: ignore[misc]
         packets, payments = read_diary(stage.diaries / f"alone-{agent}")["zombie"].points
         found[agent] = [f"packet {n} {when}" for n in range(1, packets + 1) for when in ("before", "after")]
         found[agent] += [f"payment {n} {when}" for n in range(1, payments + 1) for when in ("before", "after")]
@@ -169,7 +183,7 @@ def _play(batch: list[Scenario], stage: Stage) -> None:
     paid_before = len(read_payments(stage.diaries.parent / "journal"))
     for one in batch:
         one.run_id = f"run-{next(_runs)}"
-        one.zombie = _fork(lambda one=one: be_stopped(stage, one.agent, one.run_id, one.point))  # type: ignore[misc]
+        one.zombie = _fork(lambda one=one: be_stopped(stage, AGENTS[one.agent], one.run_id, one.point))  # type: ignore[misc]
     for one in batch:
         one.fired = _is_stopped(one)
     stopped = [one for one in batch if one.fired]
@@ -192,8 +206,8 @@ def _play(batch: list[Scenario], stage: Stage) -> None:
         _end(one, one.heir, "heir")
         os.close(one.reached)
         os.close(one.go_on)
+    _look(batch, stage, paid_before, client)
     client.close()
-    _look(batch, stage, paid_before)
 
 
 def _is_stopped(one: Scenario) -> bool:
@@ -214,7 +228,7 @@ def _is_stopped(one: Scenario) -> bool:
 def _begin_heir(one: Scenario, stage: Stage) -> None:
     one.reached, tells = os.pipe()
     hears, one.go_on = os.pipe()
-    one.heir = _fork(lambda: take_over(stage, one.agent, one.run_id, one.extent, tells, hears))
+    one.heir = _fork(lambda: take_over(stage, AGENTS[one.agent], one.run_id, one.extent, tells, hears))
     os.close(tells)
     os.close(hears)
 
@@ -230,11 +244,13 @@ def _end(one: Scenario, process: int, who: str) -> None:
         time.sleep(0.005)
 
 
-def _look(batch: list[Scenario], stage: Stage, paid_before: int) -> None:
+def _look(batch: list[Scenario], stage: Stage, paid_before: int, client: redis.Redis) -> None:
     payments = read_payments(stage.diaries.parent / "journal")
     for one in batch:
         diary = read_diary(stage.diaries / one.run_id)
-        one.wrong += after_all(stage.url, one.run_id, diary, payments) if one.fired else []
+        if one.fired:
+            one.wrong += after_all(stage.url, one.run_id, diary, payments)
+            one.wrong += changed_twice(client, one.run_id, diary["heir"])
     ledgers = {entry.id for one in batch for entry in ac.get(one.run_id, store=stage.url).ledger}
     unknown = [payment for payment in payments[paid_before:] if payment.client_request_id not in ledgers]
     batch[0].wrong += [f"payment {payment.n} is in no ledger of {len(batch)} runs" for payment in unknown]

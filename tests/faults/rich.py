@@ -1,4 +1,4 @@
-"""A run that has every kind of entry, made by real attempts, and the program that replays it."""
+"""A run that has every kind of entry, and cursors, made by real attempts; and the program that replays it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from agentcheckpoint.taking import take_run
 from agentcheckpoint.testing.brain import Answer, Request
 from agentcheckpoint.testing.provider import Provider
 
+from . import rich_loops
 from .stored import key_of, keys_of, send
 
 RUN = "rich"
@@ -205,6 +206,7 @@ class _Story:
         send(self.store, ("DEL", key_of(self.url, self.run_id, "lease")))
         try:
             with ac.run(self.run_id, store=self.store) as run:
+                rich_loops.leave(run)
                 waiting = Waiting(id=new_id(), at=1, slot="approve", digest="d", **WAITS_FOR)
                 self.store.run(run._attempt.store_change(Change(waiting)))
                 raise ac.Suspended("it waits", until_ms=UNTIL)

@@ -26,7 +26,9 @@ class Clean:
     points: int
 
 
-PAYS_NOTHING = frozenset({"ask", "stream", "short", "rejected", "drawn", "slept", "answered", "stumbled"})
+PAYS_NOTHING = frozenset(
+    {"ask", "stream", "short", "rejected", "drawn", "slept", "answered", "stumbled", "cursor", "transact"}
+)
 """In its own process."""
 TIMES = {"refused": 2, "failing": 2, "retried": TRIES}
 """How often an op pays where nothing goes wrong, if not once."""
@@ -36,6 +38,8 @@ def paid_labels(op: Op) -> list[str]:
     """Under which labels an op pays in its own process."""
     if op.kind == "keyed":
         return [f"{op.label}/{n}" for n in range(2)]
+    if op.kind == "loop":
+        return [f"{op.label}/item"]
     return [] if op.kind in PAYS_NOTHING else [op.label]
 
 

@@ -37,6 +37,10 @@ class World:
     """Its end is asked for."""
     look_ms: int | None
     """When somebody is to look at it, as the list of runs that may want work says; ``None``: that does not name it."""
+    marks: dict[str, set[str]]
+    """The items that unordered loops have marked, by the ends of the names of their keys."""
+    own: dict[str, list[str]]
+    """The user's own keys, by their names: a number is a list of one."""
 
     @property
     def done(self) -> list[dict[str, Any]]:
@@ -90,8 +94,10 @@ def read_world(client: redis.Redis, run_id: str) -> World | None:
     """The run of the default namespace, or ``None`` if there is not one key of it."""
     tag = run_tag("default", run_id)
     prefix = f"ac:{{{tag}}}:"
-    names = sorted(name.decode() for name in client.scan_iter(match=f"{prefix}*".encode(), count=10_000))
+    found = sorted(name.decode() for name in client.scan_iter(match=f"*{{{tag}}}:*".encode(), count=10_000))
+    names = [name for name in found if name.startswith(prefix)]
     head = (client.get(f"{prefix}head") or b"").decode()
+    marked = f"{prefix}{head}:marks:"
     if not names:
         return None
     look = client.zscore(DUE, run_id)
@@ -108,13 +114,25 @@ def read_world(client: redis.Redis, run_id: str) -> World | None:
         given={field.decode(): json.loads(line) for field, line in client.hgetall(f"{prefix}answers").items()},
         cancel=bool(client.exists(f"{prefix}cancel")),
         look_ms=None if look is None else int(look),
+        marks={n.removeprefix(marked): _texts(client.hkeys(n)) for n in names if n.startswith(marked)},
+        own={n.partition(":")[2]: _own(client, n) for n in found if n not in names},
     )
+
+
+def _texts(found: Any) -> set[str]:
+    return {text.decode() for text in found}
+
+
+def _own(client: redis.Redis, name: str) -> list[str]:
+    if client.type(name) == b"list":
+        return [text.decode() for text in client.lrange(name, 0, -1)]
+    return [(client.get(name) or b"").decode()]
 
 
 def forget(client: redis.Redis, run_id: str) -> None:
     """Deletes all keys of the run, and what lists it."""
     tag = run_tag("default", run_id)
-    client.delete(*LISTS, *client.scan_iter(match=f"ac:{{{tag}}}:*", count=10_000))
+    client.delete(*LISTS, *client.scan_iter(match=f"*{{{tag}}}:*", count=10_000))
 
 
 def torn(world: World) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -83,7 +84,7 @@ def _rewriting(protocol: Any, rewrite: Callable[[Command], Command]) -> Any:
             except StopIteration as stop:
                 return stop.value
             if isinstance(effect, Packet):
-                effect = Packet(tuple(map(rewrite, effect.commands)), effect.held, effect.patience)
+                effect = replace(effect, commands=tuple(map(rewrite, effect.commands)))
             try:
                 go_on, came = inner.send, (yield effect)
             except (NotSent, Lost) as exc:

@@ -9,11 +9,11 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from agentcheckpoint import results
+from agentcheckpoint import marking, results
 from agentcheckpoint.core.codec import ResultType
 from agentcheckpoint.core.models import payload_of
 from agentcheckpoint.errors import StoreError
-from agentcheckpoint.store import claim, loading, reading
+from agentcheckpoint.store import claim, loading, marks, reading
 
 from ..corruption import ENGINE
 from ..variants import Variant
@@ -110,6 +110,24 @@ def _results_name_classes() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _cursors_unchecked() -> Iterator[None]:
+    with patch.object(loading, "trouble_in", lambda *args: None):
+        yield
+
+
+@contextmanager
+def _lost_marks_unnoticed() -> Iterator[None]:
+    """The marks of a loop are taken for whole, however few there are."""
+    read = marks.read_marks
+
+    def believing(fence: Any, slot: str, digests: Any, least: int) -> Any:
+        return (yield from read(fence, slot, digests, 0))
+
+    with patch.object(marking, "read_marks", believing):
+        yield
+
+
 VARIANTS = (
     Variant("parser-swallows-errors", "a damaged line is refused", ENGINE, lambda: _with_load(_swallowing)),
     Variant("lost-lines-unnoticed", "a lost checkpoint is never bought again", ENGINE, lambda: _with_load(_believing)),
@@ -117,6 +135,8 @@ VARIANTS = (
     Variant("unknown-schema-accepted", "an older library refuses a newer run", ENGINE, _any_schema),
     Variant("meta-unchecked", "nothing but errors of our own", ENGINE, _meta_unchecked),
     Variant("claim-before-look", "what is refused is not written to", ENGINE, _claims_first),
+    Variant("cursors-unchecked", "nothing but errors of our own", ENGINE, _cursors_unchecked),
+    Variant("lost-marks-unnoticed", "a loop whose marks are gone does not begin again", ENGINE, _lost_marks_unnoticed),
     Variant("records-name-classes", "stored data is never run", ENGINE, _records_name_classes),
     Variant("results-name-classes", "stored data is never run", ENGINE, _results_name_classes),
 )
@@ -128,6 +148,8 @@ AIMS = {
     "unknown-schema-accepted": (120, 120, r"\.v$", "schema 2 was taken"),
     "meta-unchecked": (40, 4, r"^meta", "ValueError"),
     "claim-before-look": (40, 4, r"^meta", "written to before"),
+    "cursors-unchecked": (40, 4, r"^meta\[cursor", "ValueError"),
+    "lost-marks-unnoticed": (4, 1, r"^marks$", "what it had done is not known"),
     "records-name-classes": (160, 160, r"^log\[\d+\]\$$", "Executed"),
     "results-name-classes": (80, 80, r"^results", "Executed"),
 }
