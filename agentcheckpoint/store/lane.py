@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from agentcheckpoint.errors import StoreRefused
 from agentcheckpoint.store.dial import Dial
 from agentcheckpoint.store.effects import Lost, Node, NotSent, Packet, Refusal, Reply
-from agentcheckpoint.store.wire import AsyncWire, pack
+from agentcheckpoint.store.resp import pack
+from agentcheckpoint.store.wire import AsyncWire
 
 
 @dataclass(slots=True)
