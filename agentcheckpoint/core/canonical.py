@@ -45,6 +45,8 @@ def canonical(value: object) -> str:
 
 def preview(value: object) -> str:
     """Returns the start of the value, in one line of at most 80 characters; secrets as asterisks."""
+    if (leaf := _leaf(type(value))) is not None:
+        return one_line(leaf[1](value))
     text = ""
     for piece in _pieces(value):  # lazily: of a large or circular value only the start is looked at
         text += piece
@@ -55,6 +57,8 @@ def preview(value: object) -> str:
 
 def one_line(text: str) -> str:
     """Returns at most 80 characters of the text, with an escape for each that does not print."""
+    if len(text) <= MAX_PREVIEW and text.isprintable():
+        return text
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[: MAX_PREVIEW + 1])
     return line if len(line) <= MAX_PREVIEW else line[: MAX_PREVIEW - 1] + "…"
 

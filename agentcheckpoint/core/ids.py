@@ -228,6 +228,8 @@ def is_inside(slot: str, slots: Container[str]) -> bool:
 
 def enclosing(slot: str) -> list[str]:
     """The slots of the steps that this one lies inside of, the outermost first."""
+    if "/" not in slot:
+        return []
     ends = [step.end() for step in _EACH_STEP.finditer(slot)]
     return [slot[:end] for end in ends[:-1]]
 

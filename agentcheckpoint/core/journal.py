@@ -10,6 +10,7 @@ import heapq
 import threading
 from collections import defaultdict
 from collections.abc import Iterable
+from concurrent.futures import Future
 
 from agentcheckpoint.core import ids
 from agentcheckpoint.core.calls import Call as Call
@@ -85,7 +86,7 @@ class Journal:
     def start(self, call: Call) -> Call | None:
         """Begins a call: its ``found`` and ``mismatch`` say what to do.
 
-        Returns the call of the same key that is under way: wait for its ``ended`` and start again.
+        Returns the call of the same key that is under way: wait for its end and start again.
         """
         if call.group is not None:
             return None
@@ -95,6 +96,15 @@ class Journal:
                 return under_way
             self._compare(call, True)
             return None
+
+    def end_of(self, call: Call) -> Future[None]:
+        """Done when the call is over."""
+        with self._lock:
+            if call.ended is None:
+                call.ended = Future()
+                if call.over:
+                    call.ended.set_result(None)
+            return call.ended
 
     def under_way(self, call: Call) -> Call | None:
         """Another call of the same key that is under way."""
@@ -258,7 +268,7 @@ class Journal:
             call.group.open.discard(call)
         if self._keyed.get(call.slot) is call:
             del self._keyed[call.slot]
-        if not call.ended.done():
+        if call.ended is not None and not call.ended.done():
             call.ended.set_result(None)
 
     # -- looking back ---------------------------------------------------------------------------------------------
