@@ -1,0 +1,177 @@
+"""Coming back to a run: replay of a recorded step, and the time until the first step that is new."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import redis
+from pydantic_core import from_json
+
+import agentcheckpoint as ac
+from agentcheckpoint.core.codec import result_type
+from agentcheckpoint.core.fingerprint import function_inputs
+from agentcheckpoint.view import address_of
+
+from .core import Goal, Row, Scale, compare, median_time, whole_time
+from .packets import watched
+from .servers import server
+
+STEPS = 2_000
+LONG = 20_000
+
+
+def look_up(question: str) -> str:
+    """A result of 200 bytes."""
+    return question.ljust(200, ".")
+
+
+async def look_up_async(question: str) -> str:
+    """The same, awaited."""
+    return question.ljust(200, ".")
+
+
+def replay(scale: Scale) -> Row:
+    """A recorded step, called again, against taking the fingerprint of its input and decoding its result."""
+    steps = scale.size(STEPS, 500)
+    with server("no") as url:
+        _fill(url, "r", steps)
+        with ac.run("r", store=url) as run:
+            run.step("look up", look_up, "question")  # the window of results is here
+
+            def ours() -> float:
+                return median_time(lambda: run.step("look up", look_up, "question"), steps // 12)
+
+            return compare(
+                "replay in memory / fingerprint and decode, sync", ours, _bare, Goal("at most", 2), min(scale.rounds, 9)
+            )
+
+
+def replay_async(scale: Scale) -> Row:
+    """The same, awaited."""
+    steps = scale.size(STEPS, 500)
+    with server("no") as url, asyncio.Runner() as loop:
+        _fill(url, "r", steps)
+        opener = ac.run("r", store=url)
+        run = loop.run(opener.__aenter__())
+        loop.run(_call(run, 1))
+
+        def ours() -> float:
+            times = steps // 12
+            return whole_time(lambda: loop.run(_call(run, times))) / times
+
+        goal = Goal("at most", 3)
+        row = compare("replay in memory / fingerprint and decode, async", ours, _bare, goal, min(scale.rounds, 9))
+        loop.run(opener.__aexit__(None, None, None))
+        return row
+
+
+def _bare() -> float:
+    kind, data = result_type(str), b'"%b"' % b"question".ljust(200, b".")
+
+    def work() -> None:
+        function_inputs(look_up, ("question",), {})
+        kind.decode(data)
+
+    return median_time(work, 400)
+
+
+async def _call(run: Any, times: int) -> None:
+    for _ in range(times):
+        await run.step("look up", look_up_async, "question")
+
+
+def resume_to_the_new_step(scale: Scale) -> Row:
+    """Opening a run and replaying all of its steps, until the first new one is called, against one bare read."""
+    steps = scale.size(STEPS, 1_000)
+    with server("no") as url:
+        _fill(url, "r", steps)
+        name = f"resume of {steps:,} steps to the new one / read and decode the same bytes"
+        return compare(name, lambda: _resume(url, "r", steps), _read(url, "r"), Goal("at most", 2), scale.rounds)
+
+
+def opening(scale: Scale) -> Row:
+    """Opening it alone: the part of a resume before the agent's first call."""
+    steps = scale.size(STEPS, 1_000)
+    with server("no") as url:
+        _fill(url, "r", steps)
+        name = f"opening of a run of {steps:,} steps / read and decode the same bytes"
+        return compare(name, lambda: _resume(url, "r", 0), _read(url, "r"), Goal("at most", 2), scale.rounds)
+
+
+def long_resume(scale: Scale) -> Row:
+    """A run ten times as long."""
+    short, long = scale.size(STEPS, 300), scale.size(LONG, 3_000)
+    with server("no") as url:
+        _fill(url, "short", short)
+        _fill(url, "long", long)
+        return compare(
+            f"resume of {long:,} steps / of {short:,}",
+            lambda: _resume(url, "long", long),
+            lambda: _resume(url, "short", short),
+            Goal("at most", 12),
+            max(3, scale.rounds // 2),
+        )
+
+
+def round_trips(scale: Scale) -> Row:
+    """The packets of a resume, less one for each MB of results."""
+    steps = scale.size(10_000, 2_000)
+    with server("no") as url:
+        _fill(url, "r", steps)
+        with watched() as seen:
+            _resume(url, "r", steps)
+        beyond = len(seen) - steps * 264 / 1_000_000  # of a result: its bytes, and those of its id
+    return Row(f"round trips of a resume of {steps:,} steps, less payload / 1 MB", beyond, LEAST, (beyond, beyond), "")
+
+
+LEAST = Goal("at most", 4)
+
+
+def _resume(url: str, run_id: str, steps: int) -> float:
+    """Seconds until the agent comes to what is not recorded. It leaves the run as it was, but for one attempt."""
+    taken: list[float] = []
+
+    def until_new(run: Any) -> None:
+        for _ in range(steps):
+            run.step("look up", look_up, "question")
+
+    def go() -> None:
+        opened.append(opener.__enter__())
+        until_new(opened[0])
+
+    opener, opened = ac.run(run_id, store=url), list[Any]()
+    taken.append(whole_time(go))
+    opener.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    return taken[0]
+
+
+def _read(url: str, run_id: str) -> Callable[[], float]:
+    """The whole log and all results, read by redis-py and decoded as JSON: no check, no types."""
+    keys, client = address_of(run_id, "default").keys, redis.Redis.from_url(url)
+
+    def work() -> None:
+        head = client.get(keys.head).decode()  # type: ignore[union-attr]
+        lines: Any = client.lrange(keys.log(head), 0, -1)
+        results: Any = client.hgetall(keys.results(head))
+        for line in lines:
+            from_json(line)
+        for entry_id, result in results.items():
+            if entry_id != b"@":
+                from_json(result)
+
+    return lambda: whole_time(work)
+
+
+def _fill(url: str, run_id: str, steps: int) -> None:
+    async def fill() -> None:
+        async with ac.run(run_id, store=url) as run:
+            for begun in range(0, steps, 500):
+                count = min(500, steps - begun)
+                await asyncio.gather(*(run.step("look up", look_up_async, "question") for _ in range(count)))
+
+    asyncio.run(fill())
+
+
+ROWS = (replay, replay_async, opening, resume_to_the_new_step, long_resume, round_trips)
