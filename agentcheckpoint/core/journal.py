@@ -78,8 +78,10 @@ class Journal:
             ordinal, may_mismatch = self._choose(group, inputs.digest)
             call = Call(ids.slot(scope.slot, name, ordinal=ordinal), inputs, group=group, ordinal=ordinal)
             self._compare(call, may_mismatch)
-            for sibling in tuple(group.open):
-                call.overlap = sibling.overlap = True
+            call.overlap = bool(group.open)
+            if len(group.open) == 1:  # of more than one, each was marked when the second came
+                for sibling in group.open:
+                    sibling.overlap = True
             group.open.add(call)
             return call
 

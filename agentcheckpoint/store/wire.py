@@ -160,7 +160,7 @@ class AsyncWire:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._reader: asyncio.StreamReader | None = None
-        self._writer: asyncio.StreamWriter = getattr(connection, "_writer", None)
+        self._writer: Any = getattr(connection, "_writer", None)
         self._replies = Replies()
         self.dead = False
         self.node: Node | None = None
@@ -180,8 +180,9 @@ class AsyncWire:
                 await self._connection.send_packed_command(packet, check_health=False)
                 return
             self._writer.write(packet)
-            async with asyncio.timeout(self._connection.socket_timeout):
-                await self._writer.drain()
+            if self._writer.transport.get_write_buffer_size():  # not all of it has left at once
+                async with asyncio.timeout(self._connection.socket_timeout):
+                    await self._writer.drain()
         except _BROKEN as exc:
             await self.close()
             raise _lost(exc) from exc
