@@ -58,8 +58,7 @@ def _conversation(turns: int) -> tuple[int, int]:
                 reply = client.chat.completions.create(model="demo-large", messages=messages).choices[0].message
                 messages.append(reply.to_dict())
                 said += len(TEXT) + len(reply.content or "")
-        size = ac.get("talk", store=url).size
-        return size.log + size.results + size.beside, said
+        return ac.get("talk", store=url).size.total, said
 
 
 def memory(scale: Scale) -> Row:

@@ -37,15 +37,17 @@ def replay(scale: Scale) -> Row:
     steps = scale.size(STEPS, 500)
     with server("no") as url:
         _fill(url, "r", steps)
-        with ac.run("r", store=url) as run:
-            run.step("look up", look_up, "question")  # the window of results is here
+        opener = ac.run("r", store=url)
+        run = opener.__enter__()
+        run.step("look up", look_up, "question")  # the window of results is here
 
-            def ours() -> float:
-                return median_time(lambda: run.step("look up", look_up, "question"), steps // 12)
+        def ours() -> float:
+            return median_time(lambda: run.step("look up", look_up, "question"), steps // 12)
 
-            return compare(
-                "replay in memory / fingerprint and decode, sync", ours, _bare, Goal("at most", 2), min(scale.rounds, 9)
-            )
+        goal = Goal("at most", 2)
+        row = compare("replay in memory / fingerprint and decode, sync", ours, _bare, goal, scale.rounds)
+        opener.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+        return row
 
 
 def replay_async(scale: Scale) -> Row:
@@ -62,8 +64,8 @@ def replay_async(scale: Scale) -> Row:
             return whole_time(lambda: loop.run(_call(run, times))) / times
 
         goal = Goal("at most", 3)
-        row = compare("replay in memory / fingerprint and decode, async", ours, _bare, goal, min(scale.rounds, 9))
-        loop.run(opener.__aexit__(None, None, None))
+        row = compare("replay in memory / fingerprint and decode, async", ours, _bare, goal, scale.rounds)
+        loop.run(opener.__aexit__(KeyboardInterrupt, KeyboardInterrupt(), None))
         return row
 
 
@@ -120,9 +122,10 @@ def round_trips(scale: Scale) -> Row:
     steps = scale.size(10_000, 2_000)
     with server("no") as url:
         _fill(url, "r", steps)
-        with watched() as seen:
-            _resume(url, "r", steps)
-        beyond = len(seen) - steps * 264 / 1_000_000  # of a result: its bytes, and those of its id
+        with watched() as seen, ac.run("r", store=url) as run:
+            _call_all(run, steps)
+            packets = len(seen)
+        beyond = packets - steps * 202 / 1_000_000
     return Row(f"round trips of a resume of {steps:,} steps, less payload / 1 MB", beyond, LEAST, (beyond, beyond), "")
 
 
@@ -131,20 +134,15 @@ LEAST = Goal("at most", 4)
 
 def _resume(url: str, run_id: str, steps: int) -> float:
     """Seconds until the agent comes to what is not recorded. It leaves the run as it was, but for one attempt."""
-    taken: list[float] = []
-
-    def until_new(run: Any) -> None:
-        for _ in range(steps):
-            run.step("look up", look_up, "question")
-
-    def go() -> None:
-        opened.append(opener.__enter__())
-        until_new(opened[0])
-
-    opener, opened = ac.run(run_id, store=url), list[Any]()
-    taken.append(whole_time(go))
+    opener = ac.run(run_id, store=url)
+    taken = whole_time(lambda: _call_all(opener.__enter__(), steps))
     opener.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
-    return taken[0]
+    return taken
+
+
+def _call_all(run: Any, steps: int) -> None:
+    for _ in range(steps):
+        run.step("look up", look_up, "question")
 
 
 def _read(url: str, run_id: str) -> Callable[[], float]:

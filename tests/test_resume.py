@@ -44,7 +44,7 @@ def test_a_long_run_is_resumed_in_few_round_trips(monkeypatch: pytest.MonkeyPatc
             assert run.step("s", never, n, 100) == text(n, 100)
             held.append(run._attempt.results._bytes)
         assert run.cost.replayed == STEPS
-        assert len(sent) <= 5 + payload / WINDOW
+        assert len(sent) <= 4 + payload / WINDOW
     assert max(held) <= WINDOW < payload
 
 

@@ -27,7 +27,6 @@ from ..variants import Variant
 @contextmanager
 def unshielded_commits() -> Iterator[None]:
     """A cancellation unwinds a commit under way."""
-
     submit = Lane.submit
 
     async def submitted(lane: Lane, packet: Any, _course: Course) -> Any:
