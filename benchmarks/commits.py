@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-import time
 from collections.abc import Callable
-from statistics import median
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,7 +16,7 @@ import agentcheckpoint as ac
 from agentcheckpoint.core.models import Done, Inputs, Payload
 from agentcheckpoint.store.commit import Change, commit
 
-from .core import Goal, Row, Scale, compare, median_time
+from .core import Goal, Row, Scale, compare, median_time, median_time_async
 from .packets import of_one_commit, watched
 from .servers import server
 
@@ -120,23 +118,14 @@ async def _async_rows(url: str, commands: list[tuple[Any, ...]], scale: Scale) -
 
     async with ac.run("bench", store=url) as run:
         for _ in range(scale.rounds + 1):
-            ours.append(await _median_time(lambda: run.step("s", make_async), times))
-            theirs.append(await _median_time(bare, times))
+            ours.append(await median_time_async(lambda: run.step("s", make_async), times))
+            theirs.append(await median_time_async(bare, times))
     await client.aclose()
     mine, other = iter(ours), iter(theirs)
     goal = Goal("at most", 0.7)
     return compare(
         "commit: await run.step / redis-py pipeline, async", lambda: next(mine), lambda: next(other), goal, scale.rounds
     )
-
-
-async def _median_time(work: Callable[[], Any], times: int) -> float:
-    taken: list[float] = []
-    for _ in range(times):
-        began = time.perf_counter()
-        await work()
-        taken.append(time.perf_counter() - began)
-    return median(taken)
 
 
 def round_trips(scale: Scale) -> Row:

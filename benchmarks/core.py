@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +62,7 @@ class Scale:
 
     @property
     def rounds(self) -> int:
-        return 3 if self.quick else 9
+        return 3 if self.quick else 5
 
     def size(self, full: int, quick: int) -> int:
         """How many of something."""
@@ -103,6 +103,17 @@ def median_time(work: Callable[[], object], times: int) -> float:
     for _ in range(times):
         began = time.perf_counter()
         work()
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken)
+
+
+async def median_time_async(work: Callable[[], Awaitable[object]], times: int) -> float:
+    """The same of work that is awaited."""
+    taken: list[float] = []
+    gc.collect()
+    for _ in range(times):
+        began = time.perf_counter()
+        await work()
         taken.append(time.perf_counter() - began)
     return statistics.median(taken)
 

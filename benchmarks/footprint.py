@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import redis
@@ -46,6 +47,7 @@ def storage_growth(scale: Scale) -> Row:
     return Row(name, growth, Goal("at most", 2.05), (growth, growth))
 
 
+@cache
 def _conversation(turns: int) -> tuple[int, int]:
     """Bytes stored, and bytes said."""
     said = 0
@@ -66,7 +68,7 @@ def memory(scale: Scale) -> Row:
     steps = scale.size(20_000, 2_000)
     with server("no") as url:
         asyncio.run(_record(url, steps))
-        grown = [_grown(url, steps) for _ in range(1 if scale.quick else 5)]
+        grown = [_grown(url, steps) for _ in range(1 if scale.quick else scale.rounds)]
     return row_of(f"memory of a resumed run of {steps:,} steps of 2 KB, MB", grown, Goal("at most", 60), "MB")
 
 

@@ -19,14 +19,15 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
 def main() -> None:
-    """Measures, and writes."""
+    """Measures, and writes. With other work on the machine the ratios mean little: its load is told."""
+    load = os.getloadavg()[0]
     rows: list[Row] = []
     for name, measure in ROWS.items():
         rows.append(measure(Scale(quick=False)))
         print(name, rows[-1].as_json(), flush=True)
     text = PAGE.read_text("utf-8")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}\n{_machine()}\n\n{_table(rows)}\n{END}{after}", "utf-8")
+    PAGE.write_text(f"{before}{BEGIN}\n{_machine()} Load before the run: {load:.1f}.\n\n{_table(rows)}\n{END}{after}", "utf-8")
 
 
 def _machine() -> str:

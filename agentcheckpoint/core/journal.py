@@ -76,7 +76,7 @@ class Journal:
             if group is None:
                 group = scope.groups[name] = self._group(ids.slot(scope.slot, name))
             ordinal, may_mismatch = self._choose(group, inputs.digest)
-            call = Call(ids.slot(scope.slot, name, ordinal=ordinal), inputs, group=group, ordinal=ordinal)
+            call = Call(ids.sibling(group.base, ordinal), inputs, group=group, ordinal=ordinal)
             self._compare(call, may_mismatch)
             call.overlap = bool(group.open)
             if len(group.open) == 1:  # of more than one, each was marked when the second came
