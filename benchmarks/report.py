@@ -1,10 +1,12 @@
-"""``python -m benchmarks.report``: measures every row, and writes the table of docs/performance.md."""
+"""``python -m benchmarks.report [PART...]``: measures all rows, or the named ones, into the table of docs/performance.md."""
 
 from __future__ import annotations
 
 import os
 import platform
 import re
+import sys
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,13 +23,22 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 def main() -> None:
     """Measures, and writes. With other work on the machine the ratios mean little: its load is told."""
     load = os.getloadavg()[0]
-    rows: list[Row] = []
+    text, parts = PAGE.read_text("utf-8"), sys.argv[1:]
+    (before, rest), after = text.split(BEGIN), text.split(END)[1]
+    lines = (
+        {line.split(" | ")[0]: line for line in rest.split(END)[0].splitlines() if line.startswith("| ")}
+        if parts
+        else {}
+    )
     for name, measure in ROWS.items():
-        rows.append(measure(Scale(quick=False)))
-        print(name, rows[-1].as_json(), flush=True)
-    text = PAGE.read_text("utf-8")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}\n{_machine()} Load before the run: {load:.1f}.\n\n{_table(rows)}\n{END}{after}", "utf-8")
+        if not parts or any(part in name for part in parts):
+            row = measure(Scale(quick=False))
+            print(name, row.as_json(), flush=True)
+            lines[f"| {row.name}"] = _line(row)
+    PAGE.write_text(
+        f"{before}{BEGIN}\n{_machine()} Load before the run: {load:.1f}.\n\n{_table(lines.values())}\n{END}{after}",
+        "utf-8",
+    )
 
 
 def _machine() -> str:
@@ -42,14 +53,18 @@ def _machine() -> str:
     )
 
 
-def _table(rows: list[Row]) -> str:
-    lines = ["| what | goal | median | spread | |", "| --- | --- | --- | --- | --- |"]
-    for row in rows:
-        least, most = row.spread
-        unit = f" {row.unit}" if row.unit not in ("x", "") else ""
-        verdict = "met" if row.ok else "**missed**"
-        lines.append(f"| {row.name} | {row.goal}{unit} | {row.value:.2f} | {least:.2f} to {most:.2f} | {verdict} |")
-    return "\n".join(lines)
+HEADING = ("| what | goal | median | spread | |", "| --- | --- | --- | --- | --- |")
+
+
+def _table(lines: Iterable[str]) -> str:
+    return "\n".join((*HEADING, *(line for line in lines if line not in HEADING)))
+
+
+def _line(row: Row) -> str:
+    least, most = row.spread
+    unit = f" {row.unit}" if row.unit not in ("x", "") else ""
+    verdict = "met" if row.ok else "**missed**"
+    return f"| {row.name} | {row.goal}{unit} | {row.value:.2f} | {least:.2f} to {most:.2f} | {verdict} |"
 
 
 if __name__ == "__main__":
