@@ -1,4 +1,4 @@
-"""``python -m benchmarks.report [PART...]``: measures all rows, or the named ones, into the table of docs/performance.md."""
+"""``python -m benchmarks.report [PART...]``: measures all rows, or those named, into docs/performance.md."""
 
 from __future__ import annotations
 
