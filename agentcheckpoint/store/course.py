@@ -17,7 +17,7 @@ class Course:
     """How often the caller had been cancelled when it began."""
 
     async def hear(self) -> None:
-        """Notes a cancellation that came while nothing was waited for: it is raised where something is, and no later."""
+        """Notes a cancellation that came while nothing was waited for; it is not to be raised later than here."""
         if self.cancelled is None and _cancellations() > self.before:
             try:
                 await asyncio.sleep(0)
