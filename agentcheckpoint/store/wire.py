@@ -87,8 +87,8 @@ _BROKEN = (rx.RedisError, OSError, ValueError)
 class Wire:
     """A blocking connection.
 
-    redis-py makes it. On a socket of its own it is read here: each of redis-py's reads of a reply takes as long as a
-    whole commit's replies do. fakeredis has none.
+    redis-py makes it. What has a socket is read here: redis-py's way to a reply takes longer than to decode a whole
+    commit's. fakeredis has none.
     """
 
     def __init__(self, connection: Any) -> None:
