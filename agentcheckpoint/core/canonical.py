@@ -57,9 +57,9 @@ def preview(value: object) -> str:
 
 def one_line(text: str) -> str:
     """Returns at most 80 characters of the text, with an escape for each that does not print."""
-    if len(text) <= MAX_PREVIEW and text.isprintable():
-        return text
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[: MAX_PREVIEW + 1])
+    line = text[: MAX_PREVIEW + 1]
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
     return line if len(line) <= MAX_PREVIEW else line[: MAX_PREVIEW - 1] + "…"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
 import hiredis
@@ -15,10 +15,12 @@ UNFINISHED: Final = object()
 _KINDS = frozenset({bytes, int, list, type(None), Refusal})
 """As what RESP2 knows is read. A push of RESP3 was not asked for, and is no reply to anything."""
 
+_packed: Callable[[Command], bytes] = cast(Any, hiredis).pack_command
+
 
 def pack(commands: Iterable[Command]) -> bytes:
     """The packet that carries these commands, whole before its first byte leaves."""
-    return b"".join(map(cast(Any, hiredis.pack_command), commands))
+    return b"".join(map(_packed, commands))
 
 
 def refusal_of(text: str) -> Refusal:
