@@ -45,7 +45,7 @@ def _machine() -> str:
     with server("no") as url, redis.Redis.from_url(url) as client:
         told = client.info("server")
     serving = f"{told.get('server_name', 'redis')} {told.get('valkey_version', told['redis_version'])}"
-    libraries = ", ".join(f"{name} {version(name)}" for name in ("redis", "pydantic", "openai"))
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("redis", "hiredis", "pydantic", "openai"))
     cpu = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
     return (
         f"{cpu[1] if cpu else platform.processor()}, {os.cpu_count()} cores; {platform.system()} "
