@@ -184,6 +184,11 @@ class Attempt:
             raise explain.step_mismatch(self.run_id, call, record, function)
         return answered
 
+    def fetched(self, done: Done) -> bytes | None:
+        """The same as ``fetch``, if it has come already."""
+        stored = self.results.take(done)
+        return None if stored is None else revive(self.chain, stored, done.payload, self.where(done.slot, done.id))
+
     def fetch(self, done: Done) -> Protocol[bytes]:
         """The result bytes of a record, through the chain of codecs."""
         return revive(self.chain, (yield from self.results.fetch(done)), done.payload, self.where(done.slot, done.id))

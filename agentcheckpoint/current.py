@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -62,14 +61,19 @@ def check_scope(attempt: Attempt, scope: Scope) -> None:
         raise type(why)(f"run {attempt.run_id!r}: this code is part of a step that was given up: {why}")
 
 
-@contextmanager
-def at(attempt: Attempt, scope: Scope) -> Generator[None]:
-    """The code inside runs at this position."""
-    token = enter(attempt, scope)
-    try:
-        yield
-    finally:
-        leave(token)
+class at:
+    """The code inside runs at this position. A class: each step enters it."""
+
+    __slots__ = ("_attempt", "_scope", "_token")
+
+    def __init__(self, attempt: Attempt, scope: Scope) -> None:
+        self._attempt, self._scope = attempt, scope
+
+    def __enter__(self) -> None:
+        self._token = enter(self._attempt, self._scope)
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        leave(self._token)
 
 
 def enter(attempt: Attempt, scope: Scope) -> Token[Position | None]:

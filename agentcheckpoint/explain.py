@@ -5,8 +5,7 @@ from __future__ import annotations
 import inspect
 import traceback
 import warnings
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TypeVar
 
 from agentcheckpoint.core.budget import Exceeded
@@ -133,13 +132,20 @@ def place(error: E, run_id: str, step: str | None = None) -> E:
     return error
 
 
-@contextmanager
-def placed(run_id: str, step: str | None = None) -> Generator[None]:
-    """What is refused inside says in which run and step."""
-    try:
-        yield
-    except (CheckpointCorrupt, RunMisuse) as exc:
-        raise place(exc, run_id, step) from exc.__cause__
+class placed:
+    """What is refused inside says in which run and step. A class: each step enters it twice."""
+
+    __slots__ = ("_run_id", "_step")
+
+    def __init__(self, run_id: str, step: str | None = None) -> None:
+        self._run_id, self._step = run_id, step
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, CheckpointCorrupt | RunMisuse):
+            raise place(error, self._run_id, self._step) from error.__cause__
 
 
 def budget_exceeded(refused: Exceeded) -> BudgetExceeded:

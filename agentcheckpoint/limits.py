@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from agentcheckpoint import current
-from agentcheckpoint.core.journal import Call, Scope
+from agentcheckpoint.core.journal import Scope
 from agentcheckpoint.errors import AgentCheckpointError, Interrupted, RunMisuse, RunTimeout, StepTimeout
 from agentcheckpoint.flow import Course, GivenUp, Perform, Raised
 from agentcheckpoint.store.effects import Await, Protocol
@@ -36,7 +37,7 @@ def give_up(site: Site, execution: Scope, seconds: float | None, outcome: GivenU
     why = error if isinstance(error, AgentCheckpointError) else Interrupted(f"step {site.slot!r} was interrupted")
     for call in site.attempt.journal.give_up(execution, why):
         try:
-            yield Perform(_until_landed(call))
+            yield Perform(_until_landed(site.attempt.journal.end_of(call)))
         except RunMisuse:  # it is stored by the loop that this blocks: it will be
             continue
     return Raised(error)
@@ -53,8 +54,8 @@ def too_late(site: Site, value: object) -> BaseException:
     raise AssertionError("it was not given up")
 
 
-def _until_landed(call: Call) -> Protocol[None]:
-    yield Await(call.ended)
+def _until_landed(ended: Future[None]) -> Protocol[None]:
+    yield Await(ended)
 
 
 def _timeout(site: Site, seconds: float | None, cause: BaseException | None) -> AgentCheckpointError:

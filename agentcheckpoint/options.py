@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -125,7 +126,8 @@ class Step:
             ids.check_key(self.key)
         if self.on_mismatch is not None:
             check_policy(self.on_mismatch)
-        if any(map(inspect.iscoroutinefunction, (self.accept, self.usage, self.cost, self.approve, self.migrate))):
+        called = (self.accept, self.usage, self.cost, self.approve, self.migrate)
+        if any(given is not None and inspect.iscoroutinefunction(given) for given in called):
             raise RunMisuse(
                 f"step {self.name!r}: accept=, usage=, cost=, approve= and migrate= are called without await: "
                 "they cannot be async."
@@ -288,4 +290,11 @@ def refuse_approval(step: Step, why: str) -> None:
 
 def as_step(step: str | Step) -> Step:
     """A plain name is a step without options."""
-    return step if isinstance(step, Step) else Step(step)
+    if isinstance(step, Step):
+        return step
+    return _named(step) if type(step) is str else Step(step)
+
+
+@functools.lru_cache(maxsize=1024)
+def _named(name: str) -> Step:
+    return Step(name)

@@ -56,6 +56,14 @@ class Results:
         """The windows under way, by the ids in them: parallel calls do not fetch the same one."""
         self._lock = threading.Lock()
 
+    def take(self, done: Done) -> bytes | None:
+        """The result of one record, if it has come already."""
+        with self._lock:
+            ready = self._take(done.id)
+            if ready is not None:
+                self._asked.add(done.id)
+            return ready
+
     def fetch(self, done: Done) -> Protocol[bytes]:
         """The result of one record; those that follow it in the log come in the same round trip."""
         while True:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import inspect
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import Token
@@ -18,6 +17,7 @@ from agentcheckpoint.core import ids
 from agentcheckpoint.core.amounts import Dollars
 from agentcheckpoint.core.budget import Budget
 from agentcheckpoint.core.codec import UNANNOTATED
+from agentcheckpoint.core.functions import looks_of
 from agentcheckpoint.core.lifecycle import OnExisting
 from agentcheckpoint.core.models import StepKind
 from agentcheckpoint.errors import RunMisuse
@@ -114,7 +114,7 @@ class Run(BlockingWaits, BlockingLoops, BlockingTransactions):
         return self.step("random", recorded_random)
 
     def _call(self, step: Step, kind: StepKind, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        if inspect.iscoroutinefunction(fn):
+        if looks_of(fn).is_async:
             raise RunMisuse(
                 f"run {self.id!r}, step {step.name!r}: {getattr(fn, '__qualname__', fn)}: {ASYNC_IN_BLOCKING}",
                 run_id=self.id,

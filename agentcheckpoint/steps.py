@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ from agentcheckpoint import current
 from agentcheckpoint.attempt import Attempt
 from agentcheckpoint.core.codec import UNANNOTATED, ResultType, annotation_of, result_type
 from agentcheckpoint.core.fingerprint import function_inputs
+from agentcheckpoint.core.functions import looks_of
 from agentcheckpoint.core.journal import Call, Scope
 from agentcheckpoint.core.models import Decision, Done, StepKind
 from agentcheckpoint.core.roundtrip import name_of
@@ -78,7 +79,7 @@ def plan_step(
         LeaseLost: another worker has the run.
     """
     attempt.check()
-    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+    if looks_of(fn).is_generator:
         raise RunMisuse(
             f"run {attempt.run_id!r}, step {step.name!r}: {name_of(fn)} is a generator: what it yields can be "
             "consumed only once, and a result is given again on each replay. Call something that returns a list.",
@@ -140,7 +141,7 @@ def decide(site: Site) -> Course[Done | None]:
         for finish in list(attempt.before_next_call):
             yield from finish()
         while (under_way := attempt.journal.start(site.call)) is not None:
-            yield Perform(_until_ended(under_way))
+            yield Perform(_until_ended(attempt.journal.end_of(under_way)))
             _check(site)
         site.call.version = site.step.version_text
         return attempt.decide(site.call, site.step, site.name)
@@ -154,14 +155,16 @@ def _check(site: Site) -> None:
     current.check_scope(site.attempt, site.scope)
 
 
-def _until_ended(call: Call) -> Protocol[None]:
-    yield Await(call.ended, idle=True)
+def _until_ended(ended: Future[None]) -> Protocol[None]:
+    yield Await(ended, idle=True)
 
 
 def replay(site: Site, done: Done, decode: Callable[[bytes], T]) -> Course[T]:
     """The recorded result, counted as replayed once it is there."""
     try:
-        data: bytes = yield Perform(site.attempt.fetch(done))
+        data = site.attempt.fetched(done)
+        if data is None:
+            data = yield Perform(site.attempt.fetch(done))
         with placed(site.attempt.run_id, site.slot):
             value = decode(data)
         site.attempt.count_replay(done)

@@ -40,6 +40,7 @@ FLOORS = (
 """Each may import what lies on its own floor and below; what is not named lies on top."""
 
 ONLY_IN = {
+    "hiredis": ("store.resp",),
     "redis": ("store",),
     "openai": ("openai", "demo"),
     "httpx2": ("openai",),

@@ -57,7 +57,7 @@ class Call:
         group: the calls of its name in its scope; ``None``: it has a key, and ``start`` says what is recorded.
         ordinal: which of the group's it is.
         over: it was answered, or given up.
-        ended: done when it is over.
+        ended: done when it is over; made by ``Journal.end_of`` once somebody waits for it.
     """
 
     slot: str
@@ -70,7 +70,7 @@ class Call:
     group: Group | None = None
     ordinal: int = 1
     over: bool = False
-    ended: Future[None] = field(default_factory=Future["None"])
+    ended: Future[None] | None = None
 
 
 @dataclass(eq=False, slots=True)

@@ -45,6 +45,8 @@ def canonical(value: object) -> str:
 
 def preview(value: object) -> str:
     """Returns the start of the value, in one line of at most 80 characters; secrets as asterisks."""
+    if (leaf := _leaf(type(value))) is not None:
+        return one_line(leaf[1](value))
     text = ""
     for piece in _pieces(value):  # lazily: of a large or circular value only the start is looked at
         text += piece
@@ -55,7 +57,9 @@ def preview(value: object) -> str:
 
 def one_line(text: str) -> str:
     """Returns at most 80 characters of the text, with an escape for each that does not print."""
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[: MAX_PREVIEW + 1])
+    line = text[: MAX_PREVIEW + 1]
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
     return line if len(line) <= MAX_PREVIEW else line[: MAX_PREVIEW - 1] + "…"
 
 
@@ -103,7 +107,7 @@ _LEAVES: dict[type[Any], tuple[_Text, _Text]] = {
     bool: (lambda value: "true" if value else "false", lambda value: "True" if value else "False"),
     int: (_digits, _digits),
     float: (float.__repr__, float.__repr__),
-    str: (lambda value: encode_basestring(_plain(value)), lambda value: repr(_plain(value)[: MAX_PREVIEW + 1])),
+    str: (encode_basestring, lambda value: repr(_plain(value)[: MAX_PREVIEW + 1])),
     datetime: (_marked("datetime", datetime.isoformat), datetime.isoformat),
     date: (_marked("date", date.isoformat), date.isoformat),
     time: (_marked("time", time.isoformat), time.isoformat),
@@ -123,6 +127,8 @@ _LEAVES: dict[type[Any], tuple[_Text, _Text]] = {
 def _leaf(kind: type[Any]) -> tuple[_Text, _Text] | None:
     if kind in _LEAVES:
         return _LEAVES[kind]
+    if kind is dict or kind is list:  # most of what is no leaf
+        return None
     if issubclass(kind, Enum) or dataclasses.is_dataclass(kind):  # before the str or int that it may be as well
         return None
     return next((_LEAVES[base] for base in kind.__mro__ if base in _LEAVES), None)
@@ -132,10 +138,11 @@ def _leaf(kind: type[Any]) -> tuple[_Text, _Text] | None:
 
 _SECRET = (SecretStr, SecretBytes, Secret)
 _ROWS = (list, tuple, set, frozenset, deque)
+_CONTAINERS = (dict, *_ROWS, Enum, *_SECRET, BaseModel)
 
 
 def _is_container(kind: type[Any]) -> bool:
-    return issubclass(kind, (dict, *_ROWS, Enum, *_SECRET, BaseModel)) or dataclasses.is_dataclass(kind)
+    return issubclass(kind, _CONTAINERS) or dataclasses.is_dataclass(kind)
 
 
 def _fields(value: object) -> list[tuple[str, object, bool]] | None:
@@ -187,6 +194,10 @@ class _Walk:
         return text
 
     def _container(self, kind: type[object], value: Any) -> str:
+        if kind is dict:
+            return self._mapping(_pairs(value))
+        if kind is list:
+            return "[" + ",".join(map(self.text, list(value))) + "]"
         if issubclass(kind, Enum):
             name: object = value._name_
             return f"!{qualified(kind)}." + (name if isinstance(name, str) else self.text(value._value_))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import functools
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -182,6 +183,9 @@ def _resolved(fn: object, annotation: Any, names: dict[str, Any]) -> Any:
 
     def returning() -> None: ...
 
+    named = names.get(annotation, vars(builtins).get(annotation)) if isinstance(annotation, str) else annotation
+    if isinstance(named, type) and get_origin(named) is None:  # a class, or its bare name: nothing to resolve
+        return named
     returning.__annotations__ = {"return": annotation}
     try:
         return get_type_hints(returning, names, include_extras=True)["return"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import asdict
 from typing import Annotated, Any, Literal, TypeAlias, cast
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -141,7 +142,7 @@ def waste_of(line: WasteLine) -> LedgerEntry:
 def with_payload(entry: dict[str, Any], payload: Payload) -> dict[str, Any]:
     """The entry, which describes its bytes by that."""
     name = next(name for name in ("payload", "output", "input") if name in entry)
-    return {**entry, name: payload.model_dump()}
+    return {**entry, name: asdict(payload)}
 
 
 def _data(line: EntryLine) -> bytes | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias, cast
 
 from agentcheckpoint.core.canonical import MAX_PREVIEW, TooLarge, canonical, is_comparable, one_line, preview, qualified
+from agentcheckpoint.core.functions import looks_of
 from agentcheckpoint.core.models import Argument, Inputs
 from agentcheckpoint.errors import RunMisuse
 
@@ -51,10 +52,12 @@ def function_inputs(
         args, kwargs, fn = (*fn.args, *args), {**fn.keywords, **kwargs}, cast(Callable[..., object], fn.func)
     if isinstance(ignore, str):
         raise RunMisuse(f"ignore={ignore!r} is a string; it takes a collection of names: ignore=({ignore!r},).")
+    signature = looks_of(fn).signature
     try:
-        signature = inspect.signature(fn)
-        bound = signature.bind(*args, **kwargs)
-    except (TypeError, ValueError):  # none, or one that a decorator made untrue; if the call is wrong, it will say so
+        bound = signature.bind(*args, **kwargs) if signature is not None else None
+    except TypeError:  # a decorator made it untrue; or the call is wrong, and will say so
+        bound = None
+    if signature is None or bound is None:
         values = [(f"arg{i}", value) for i, value in enumerate(args)] + list(kwargs.items())
         return _inputs((name, value, preview(value)) for name, value in values if name not in ignore)
     bound.apply_defaults()

@@ -199,6 +199,11 @@ def slot(scope: str, name: str, *, ordinal: int | None = None, key: str | None =
     return f"{scope}/{local}" if scope else local
 
 
+def sibling(base: str, ordinal: int) -> str:
+    """The slot of one of several calls of a name in a scope, from the slot of the first."""
+    return base if ordinal == 1 else f"{base}#{ordinal}"
+
+
 def idempotency_key(namespace: str, run_id: str, birth: str, slot: str, digest: str) -> str:
     """Returns the key by which another system knows a step's call again: ``ac-`` and 32 hex digits.
 
@@ -228,6 +233,8 @@ def is_inside(slot: str, slots: Container[str]) -> bool:
 
 def enclosing(slot: str) -> list[str]:
     """The slots of the steps that this one lies inside of, the outermost first."""
+    if "/" not in slot:
+        return []
     ends = [step.end() for step in _EACH_STEP.finditer(slot)]
     return [slot[:end] for end in ends[:-1]]
 

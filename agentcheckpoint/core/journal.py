@@ -10,6 +10,7 @@ import heapq
 import threading
 from collections import defaultdict
 from collections.abc import Iterable
+from concurrent.futures import Future
 
 from agentcheckpoint.core import ids
 from agentcheckpoint.core.calls import Call as Call
@@ -75,17 +76,19 @@ class Journal:
             if group is None:
                 group = scope.groups[name] = self._group(ids.slot(scope.slot, name))
             ordinal, may_mismatch = self._choose(group, inputs.digest)
-            call = Call(ids.slot(scope.slot, name, ordinal=ordinal), inputs, group=group, ordinal=ordinal)
+            call = Call(ids.sibling(group.base, ordinal), inputs, group=group, ordinal=ordinal)
             self._compare(call, may_mismatch)
-            for sibling in tuple(group.open):
-                call.overlap = sibling.overlap = True
+            call.overlap = bool(group.open)
+            if len(group.open) == 1:  # of more than one, each was marked when the second came
+                for sibling in group.open:
+                    sibling.overlap = True
             group.open.add(call)
             return call
 
     def start(self, call: Call) -> Call | None:
         """Begins a call: its ``found`` and ``mismatch`` say what to do.
 
-        Returns the call of the same key that is under way: wait for its ``ended`` and start again.
+        Returns the call of the same key that is under way: wait for its end and start again.
         """
         if call.group is not None:
             return None
@@ -95,6 +98,15 @@ class Journal:
                 return under_way
             self._compare(call, True)
             return None
+
+    def end_of(self, call: Call) -> Future[None]:
+        """Done when the call is over."""
+        with self._lock:
+            if call.ended is None:
+                call.ended = Future()
+                if call.over:
+                    call.ended.set_result(None)
+            return call.ended
 
     def under_way(self, call: Call) -> Call | None:
         """Another call of the same key that is under way."""
@@ -258,7 +270,7 @@ class Journal:
             call.group.open.discard(call)
         if self._keyed.get(call.slot) is call:
             del self._keyed[call.slot]
-        if not call.ended.done():
+        if call.ended is not None and not call.ended.done():
             call.ended.set_result(None)
 
     # -- looking back ---------------------------------------------------------------------------------------------

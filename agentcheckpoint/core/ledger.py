@@ -227,6 +227,8 @@ def totals(entries: Iterable[LedgerEntry]) -> dict[str, int]:
 def growth(known: Mapping[str, LedgerEntry], entries: Iterable[LedgerEntry]) -> dict[str, int]:
     """By how much these entries change the totals."""
     fresh = list(entries)
+    if not fresh:
+        return {}
     before = totals(known[entry.id] for entry in fresh if entry.id in known)
     after = totals(fresh)
     return {name: after[name] - before[name] for name in after if after[name] != before[name]}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from agentcheckpoint.core import ids
 from agentcheckpoint.core.models import Birth, Done, Failed, Intent, LogEntry, Rejected, Rewound, Waiting, Withdrawn
+
+_SLOTTED = (Done, Intent, Withdrawn, Failed, Rejected, Rewound, Waiting)  # a union would be built for each entry anew
 
 
 def contradiction(entries: Sequence[LogEntry]) -> tuple[int | None, str] | None:
@@ -28,8 +30,8 @@ def contradiction(entries: Sequence[LogEntry]) -> tuple[int | None, str] | None:
     return None
 
 
-def _slots(entry: LogEntry) -> Iterator[str]:
-    if isinstance(entry, Intent | Withdrawn | Done | Failed | Rejected | Rewound | Waiting):
-        yield entry.slot
-    yield from (bought.slot for bought in getattr(entry, "elsewhere", None) or ())
-    yield from (bought.slot for bought in getattr(entry, "entries", ()))
+def _slots(entry: LogEntry) -> list[str]:
+    slots = [entry.slot] if isinstance(entry, _SLOTTED) else []
+    if bought := (*(getattr(entry, "elsewhere", None) or ()), *getattr(entry, "entries", ())):
+        slots += [one.slot for one in bought]
+    return slots

@@ -6,6 +6,7 @@ that a newer one wrote. Unknown fields are ignored on reading; an entry with a `
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
@@ -26,7 +27,11 @@ Decision: TypeAlias = Literal["rerun", "skip", "happened", "did not happen"]
 """What was made of a call that was in doubt: called again, not called again, or what its ``verify=`` found."""
 
 
-class Argument(Record):
+# Argument, Inputs and Payload are held for each step of a long run; a model of pydantic's is ten times as large.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Argument:
     """One input of a step: its digest, and a short preview for people. No digest: it was not compared."""
 
     name: str
@@ -34,14 +39,16 @@ class Argument(Record):
     preview: str
 
 
-class Inputs(Record):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
     """What a step was called with, as digests: the whole, and each argument."""
 
     digest: str
     arguments: tuple[Argument, ...] = ()
 
 
-class Payload(Record):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payload:
     """Describes the bytes kept beside a record: their size, and the chain of codecs that wrote them."""
 
     size: Natural

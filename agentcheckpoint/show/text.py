@@ -23,6 +23,9 @@ from agentcheckpoint.show.layout import Column, cut, lay_out, plain
 
 Outcome: TypeAlias = Literal["done", "overridden", "failed", "rejected", "unfinished"]
 
+_FREE = report(())
+"""What most steps cost: it is told once."""
+
 
 @dataclass(frozen=True)
 class StepRow:
@@ -106,7 +109,7 @@ def step_rows(entries: Sequence[LogEntry]) -> list[StepRow]:
 
 
 def _row(slot: str, story: _Story, attempts: list[LedgerEntry]) -> StepRow:
-    sums = report(attempts)
+    sums = report(attempts) if attempts else _FREE
     bought = [attempt for attempt in attempts if attempt.bill in ("paid", "wasted")]
     return StepRow(
         slot=slot,

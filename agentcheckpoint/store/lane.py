@@ -10,9 +10,11 @@ from collections import deque
 from dataclasses import dataclass
 
 from agentcheckpoint.errors import StoreRefused
+from agentcheckpoint.store.course import Course
 from agentcheckpoint.store.dial import Dial
 from agentcheckpoint.store.effects import Lost, Node, NotSent, Packet, Refusal, Reply
-from agentcheckpoint.store.wire import AsyncWire, pack
+from agentcheckpoint.store.resp import pack
+from agentcheckpoint.store.wire import AsyncWire
 
 
 @dataclass(slots=True)
@@ -20,7 +22,16 @@ class _Parcel:
     packet: bytes
     replies: int
     patience: int
-    answer: asyncio.Future[list[Reply]]
+    woken: asyncio.Future[None]
+    """Wakes the caller; one who is cancelled waits for another."""
+    outcome: list[Reply] | Exception | None = None
+    """What came of it; ``None``: nothing yet."""
+
+    def settle(self, outcome: list[Reply] | Exception) -> None:
+        if self.outcome is None:
+            self.outcome = outcome
+        if not self.woken.done():
+            self.woken.set_result(None)
 
 
 class Lane:
@@ -33,20 +44,29 @@ class Lane:
         self._owner: asyncio.Task[None] | None = None
         self.wire: AsyncWire | None = None
 
-    async def submit(self, packet: Packet) -> list[Reply]:
+    async def submit(self, packet: Packet, course: Course) -> list[Reply]:
         """The replies to a packet, sent with whatever else is ready. Raises ``NotSent`` or ``Lost``."""
-        answer: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Parcel(pack(packet.commands), len(packet.commands), packet.patience, answer))
+        woken = asyncio.get_running_loop().create_future()
+        parcel = _Parcel(pack(packet.commands), len(packet.commands), packet.patience, woken)
+        self._queue.append(parcel)
         if self._owner is None:
             self._owner = asyncio.ensure_future(self._own())
-        return await answer
+        while parcel.outcome is None:
+            try:
+                await parcel.woken
+            except asyncio.CancelledError as exc:
+                course.cancelled = exc
+                parcel.woken = asyncio.get_running_loop().create_future()
+        if isinstance(parcel.outcome, Exception):
+            raise parcel.outcome
+        return parcel.outcome
 
     async def _own(self) -> None:
         """Sends what is waiting, reads its replies, until nothing waits."""
         batch: list[_Parcel] = []
         try:
             while self._queue:
-                batch = [parcel for parcel in self._queue if not parcel.answer.done()]  # the others' callers are gone
+                batch = [parcel for parcel in self._queue if parcel.outcome is None]  # the others' callers were told
                 self._queue.clear()
                 try:
                     await self._exchange(batch)
@@ -67,8 +87,7 @@ class Lane:
         for parcel in batch:
             replies = await wire.receive(parcel.replies)
             refused = refused or any(isinstance(reply, Refusal) for reply in replies)
-            if not parcel.answer.done():
-                parcel.answer.set_result(replies)
+            parcel.settle(replies)
         if refused:  # after trouble, no old connection is worth its risk
             await wire.close()
 
@@ -92,7 +111,7 @@ class Lane:
 def _fail(parcels: list[_Parcel], exc: Exception) -> None:
     """Each caller is told by an exception of its own: it is thrown into his generator, which may add to it."""
     for parcel in parcels:
-        if not parcel.answer.done():
+        if parcel.outcome is None:
             trouble: Exception
             if isinstance(exc, NotSent | Lost):
                 trouble = type(exc)(str(exc), timed_out=exc.timed_out)
@@ -101,4 +120,4 @@ def _fail(parcels: list[_Parcel], exc: Exception) -> None:
             else:
                 trouble = Lost(f"{type(exc).__name__}: {exc}")
             trouble.__cause__ = exc
-            parcel.answer.set_exception(trouble)
+            parcel.settle(trouble)

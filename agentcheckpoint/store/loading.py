@@ -25,6 +25,7 @@ from agentcheckpoint.core.models import (
 from agentcheckpoint.core.retention import RunSize, size_of
 from agentcheckpoint.errors import CheckpointCorrupt, CheckpointsLost, SchemaTooNew, StoreError
 from agentcheckpoint.store.effects import Command, Refusal, Reply, ms_of
+from agentcheckpoint.store.garbage import uncollected
 from agentcheckpoint.store.keys import BIRTH, RunKeys, is_token
 
 _LOG_ENTRY: TypeAdapter[LogEntry] = TypeAdapter(LogEntry)
@@ -88,7 +89,8 @@ def parse_load(keys: RunKeys, namespace: str, run_id: str, token: str, replies: 
     for name, reply in zip(names, replies, strict=False):
         if isinstance(reply, Refusal):
             raise corrupt(run_id, name, f"the server answered {reply}")
-    entries = tuple(parse_entry(run_id, keys.log(token), i, line) for i, line in enumerate(lines))
+    with uncollected():
+        entries = tuple(parse_entry(run_id, keys.log(token), i, line) for i, line in enumerate(lines))
     fields = _strings(run_id, keys.meta(token), meta)
     check_meta(run_id, keys.meta(token), fields)
     _check_birth(run_id, namespace, keys, token, entries, fields, mark)

@@ -6,21 +6,13 @@ A commit that has begun is settled before a cancellation unwinds: nothing half-k
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Any
 
+from agentcheckpoint.store.course import Course
 from agentcheckpoint.store.dial import Dial
-from agentcheckpoint.store.effects import Await, Effect, Node, NotSent, Packet, Pause, Protocol, T
+from agentcheckpoint.store.effects import Await, Effect, Node, NotSent, Packet, Pause, Protocol, Reply, T
 from agentcheckpoint.store.lane import Lane
 from agentcheckpoint.store.wire import AsyncWire
-
-
-@dataclass(slots=True)
-class _Course:
-    """Where a generator stands, for the caller that may be cancelled."""
-
-    idle: bool = False
-    cancelled: bool = False
 
 
 class LoopDriver:
@@ -36,22 +28,8 @@ class LoopDriver:
 
     async def run(self, protocol: Protocol[T]) -> T:
         """Runs it to its end even if the caller is cancelled, and then lets the cancellation go on."""
-        course = _Course()
-        task = asyncio.ensure_future(self._drive(self._dial.led(protocol), course))
-        cancelled: asyncio.CancelledError | None = None
-        while not task.done():
-            try:
-                await asyncio.wait({task})
-            except asyncio.CancelledError as exc:
-                cancelled = exc
-                course.cancelled = True
-                if course.idle:
-                    task.cancel()
-        if cancelled is not None:
-            raise cancelled from (None if task.cancelled() else task.exception())
-        return task.result()
-
-    async def _drive(self, protocol: Protocol[T], course: _Course) -> T:
+        protocol = self._dial.led(protocol)
+        course = Course()
         held: list[AsyncWire] = []
         self._users += 1
         try:
@@ -64,29 +42,53 @@ class LoopDriver:
                 else:
                     effect = protocol.send(result)
         except StopIteration as stop:
+            await course.hear()
+            if course.cancelled is not None:
+                raise course.cancelled from None
             return stop.value  # type: ignore[no-any-return]
+        except Exception as exc:
+            await course.hear()
+            if course.cancelled is not None:
+                raise course.cancelled from exc
+            raise
         finally:
             protocol.close()
-            for wire in held:
-                await wire.close()
-            await self.release()
+            if held or self._users == 1:
+                told = course.cancelled
+                await course.settled(asyncio.ensure_future(self._leave(held)))
+                if course.cancelled is not told and course.cancelled is not None:
+                    raise course.cancelled
+            else:
+                self._users -= 1
 
-    async def _perform(self, effect: Effect, held: list[AsyncWire], course: _Course) -> Any:
-        if not isinstance(effect, Packet):
-            return await _wait(effect, course)
-        if effect.line is not None:
-            held = effect.line.wires
-            if held and (held[0].dead or held[0].node != effect.node):
+    async def _leave(self, held: list[AsyncWire]) -> None:
+        for wire in held:
+            await wire.close()
+        await self.release()
+
+    async def _perform(self, effect: Effect, held: list[AsyncWire], course: Course) -> Any:
+        if isinstance(effect, Packet):
+            if effect.line is None and not effect.held:
+                return await self.lane(effect.node).submit(effect, course)
+            return await course.settled(asyncio.ensure_future(self._exchange_held(effect, held)))
+        if not effect.idle:
+            return await course.settled(asyncio.ensure_future(_wait(effect)))
+        if course.cancelled is not None:
+            raise course.cancelled
+        return await _wait(effect)
+
+    async def _exchange_held(self, packet: Packet, held: list[AsyncWire]) -> list[Reply]:
+        if packet.line is not None:
+            held = packet.line.wires
+            if held and (held[0].dead or held[0].node != packet.node):
                 raise NotSent("the watching connection is gone")
-        elif not effect.held:
-            return await self.lane(effect.node).submit(effect)
-        if held and (held[0].dead or held[0].node != effect.node):
+        if held and (held[0].dead or held[0].node != packet.node):
             await held.pop().close()
-            if effect.commands[0][0] == "MULTI":
+            if packet.commands[0][0] == "MULTI":
                 raise NotSent("the watching connection is gone")
         if not held:
-            held.append(await self._dial.open_async(effect.patience, effect.node))
-        return await held[0].exchange(effect.commands)
+            held.append(await self._dial.open_async(packet.patience, packet.node))
+        return await held[0].exchange(packet.commands)
 
     def lane(self, node: Node | None = None) -> Lane:
         """The shared connection to that server."""
@@ -106,15 +108,9 @@ class LoopDriver:
                 await lane.close()
 
 
-async def _wait(effect: Pause | Await, course: _Course) -> Exception | None:
-    if effect.idle and course.cancelled:
-        raise asyncio.CancelledError
-    course.idle = effect.idle
-    try:
-        if isinstance(effect, Pause):
-            await asyncio.sleep(effect.seconds)
-            return None
-        await asyncio.wait({ended := asyncio.wrap_future(effect.future)})
-        return ended.exception()  # type: ignore[return-value]
-    finally:
-        course.idle = False
+async def _wait(effect: Pause | Await) -> Exception | None:
+    if isinstance(effect, Pause):
+        await asyncio.sleep(effect.seconds)
+        return None
+    await asyncio.wait({ended := asyncio.wrap_future(effect.future)})
+    return ended.exception()  # type: ignore[return-value]

@@ -34,7 +34,7 @@ def unbegun_command(keys: RunKeys, token: str, birth: Birth) -> Command:
 
 def restart_commands(keys: RunKeys, token: str, birth: Birth, data: bytes | None) -> Iterator[Command]:
     """A run is begun afresh: what it is about now. Nothing of what it was asked before holds any more."""
-    restarted = Restarted.model_validate(birth.model_dump(exclude={"k", "namespace", "run"}))
+    restarted = Restarted.model_validate({name: getattr(birth, name) for name in About.model_fields})
     yield ("RPUSH", keys.log(token), restarted.model_dump_json(exclude_none=True))
     yield ("DEL", keys.cancel, keys.answers)
     if data is not None:

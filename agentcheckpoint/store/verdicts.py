@@ -33,7 +33,7 @@ def judge(fence: Fence, token: str, replies: Sequence[Reply]) -> Verdict:
     head = outcome[-1]
     if isinstance(head, Refusal):
         return "torn"
-    current = parse_head(fence.run_id, fence.keys.head, head)
+    current = token if head == token.encode() else parse_head(fence.run_id, fence.keys.head, head)
     if current is None:
         return "gone"
     if current == token:

@@ -7,6 +7,8 @@ here is used until its first error, time-out or cancellation, and never again; a
 from __future__ import annotations
 
 import asyncio
+import select
+import socket
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
@@ -15,6 +17,7 @@ from redis._parsers import _AsyncRESP2Parser, _RESP2Parser  # pyright: ignore[re
 
 from agentcheckpoint.errors import StoreRefused
 from agentcheckpoint.store.effects import Command, Lost, Node, NotSent, Refusal, Reply
+from agentcheckpoint.store.resp import UNFINISHED, Replies, pack, refusal_of
 
 
 class Parser(_RESP2Parser):
@@ -33,17 +36,6 @@ class AsyncParser(_AsyncRESP2Parser):
         return rx.ResponseError(response)
 
 
-def pack(commands: Iterable[Command]) -> bytes:
-    """The packet that carries these commands, whole before its first byte leaves."""
-    parts: list[bytes] = []
-    for command in commands:
-        parts.append(b"*%d\r\n" % len(command))
-        for word in command:
-            data = word if isinstance(word, bytes) else str(word).encode()
-            parts += (b"$%d\r\n" % len(data), data, b"\r\n")
-    return b"".join(parts)
-
-
 def _plain(reply: Any) -> Reply:
     """The reply with redis-py's error objects made refusals, inside an array too."""
     if isinstance(reply, list):
@@ -55,8 +47,7 @@ def _refusal(exc: rx.RedisError) -> Refusal:
     code = getattr(exc, "status_code", None)
     if isinstance(code, str):  # fakeredis names it apart
         return Refusal(code, str(exc).removeprefix(f"{code} "))
-    word, _, rest = str(exc).partition(" ")
-    return Refusal(word, rest) if word.isupper() else Refusal("ERR", str(exc))
+    return refusal_of(str(exc))
 
 
 def connect_error(exc: Exception) -> Exception:
@@ -87,21 +78,39 @@ def _clean_after(commands: Sequence[Command], replies: Sequence[Reply], before: 
     return before and all(command[0] != "WATCH" for command in commands)
 
 
+_CHUNK = 1 << 17
+"""Bytes to read at a time."""
+_BROKEN = (rx.RedisError, OSError, ValueError)
+"""What is raised when a connection breaks, or answers what is no reply."""
+
+
 class Wire:
-    """A blocking connection."""
+    """A blocking connection.
+
+    redis-py makes it. What has a socket is read here: redis-py's way to a reply takes longer than to decode a whole
+    commit's. fakeredis has none.
+    """
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+        self._socket: socket.socket | None = None
+        self._replies = Replies()
+        self._readable = select.poll()
         self.dead = False
         self.node: Node | None = None
         """Which of several servers it leads to."""
         self.clean = True
         """No WATCH is set on it: it may be lent to another."""
+        if isinstance(made := getattr(connection, "_sock", None), socket.socket):
+            self._socket = made
+            self._readable.register(made, select.POLLIN)
 
     def stale(self) -> bool:
         """Whether the server has closed it meanwhile: found out before sending, that costs nothing."""
         try:
-            return bool(self._connection.can_read(0))
+            if type(self._socket) is socket.socket:
+                return bool(self._readable.poll(0))
+            return bool(self._connection.can_read(0))  # TLS says something now and then that is no reply
         except Exception:
             return True
 
@@ -113,9 +122,12 @@ class Wire:
         """
         packet = pack(commands)
         try:
-            self._connection.send_packed_command([packet], check_health=False)
+            if self._socket is not None:
+                self._socket.sendall(packet)
+            else:
+                self._connection.send_packed_command([packet], check_health=False)
             replies = [self._read() for _ in commands]
-        except (rx.RedisError, OSError) as exc:
+        except _BROKEN as exc:
             self.close()
             raise _lost(exc) from exc
         except BaseException:
@@ -125,10 +137,14 @@ class Wire:
         return replies
 
     def _read(self) -> Reply:
-        try:
-            return _plain(self._connection.read_response(disconnect_on_error=False))
-        except rx.ResponseError as exc:
-            return _refusal(exc)
+        if self._socket is None:
+            try:
+                return _plain(self._connection.read_response(disconnect_on_error=False))
+            except rx.ResponseError as exc:
+                return _refusal(exc)
+        while (reply := self._replies.take()) is UNFINISHED:
+            self._replies.feed(_some(self._socket.recv(_CHUNK)))
+        return reply
 
     def close(self) -> None:
         self.dead = True
@@ -139,12 +155,17 @@ class Wire:
 
 
 class AsyncWire:
-    """A connection of one event loop."""
+    """A connection of one event loop; read here as ``Wire`` is."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: Any = getattr(connection, "_writer", None)
+        self._replies = Replies()
         self.dead = False
         self.node: Node | None = None
+        if isinstance(made := getattr(connection, "_reader", None), asyncio.StreamReader):
+            self._reader = made
 
     async def stale(self) -> bool:
         try:
@@ -155,8 +176,14 @@ class AsyncWire:
     async def send(self, packet: bytes) -> None:
         """Raises ``Lost`` when the connection breaks; it is closed then, as after anything else that is raised."""
         try:
-            await self._connection.send_packed_command(packet, check_health=False)
-        except (rx.RedisError, OSError) as exc:
+            if self._reader is None:
+                await self._connection.send_packed_command(packet, check_health=False)
+                return
+            self._writer.write(packet)
+            if self._writer.transport.get_write_buffer_size():  # not all of it has left at once
+                async with asyncio.timeout(self._connection.socket_timeout):
+                    await self._writer.drain()
+        except _BROKEN as exc:
             await self.close()
             raise _lost(exc) from exc
         except BaseException:
@@ -167,7 +194,7 @@ class AsyncWire:
         """Reads so many replies. Raises ``Lost`` like ``send``."""
         try:
             return [await self._read() for _ in range(count)]
-        except (rx.RedisError, OSError) as exc:
+        except _BROKEN as exc:
             await self.close()
             raise _lost(exc) from exc
         except BaseException:
@@ -175,10 +202,15 @@ class AsyncWire:
             raise
 
     async def _read(self) -> Reply:
-        try:
-            return _plain(await self._connection.read_response(disconnect_on_error=False))
-        except rx.ResponseError as exc:
-            return _refusal(exc)
+        if self._reader is None:
+            try:
+                return _plain(await self._connection.read_response(disconnect_on_error=False))
+            except rx.ResponseError as exc:
+                return _refusal(exc)
+        while (reply := self._replies.take()) is UNFINISHED:
+            async with asyncio.timeout(self._connection.socket_timeout):
+                self._replies.feed(_some(await self._reader.read(_CHUNK)))
+        return reply
 
     async def exchange(self, commands: tuple[Command, ...]) -> list[Reply]:
         await self.send(pack(commands))
@@ -191,3 +223,10 @@ class AsyncWire:
                 await self._connection.disconnect(nowait=True)
         except Exception:
             return
+
+
+def _some(data: bytes) -> bytes:
+    """What was read; nothing means that the server has hung up."""
+    if not data:
+        raise rx.ConnectionError("Connection closed by server.")
+    return data

@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 import agentcheckpoint as ac
 from agentcheckpoint.store.effects import Lost
-from agentcheckpoint.store.wire import Wire, pack
+from agentcheckpoint.store.resp import pack
+from agentcheckpoint.store.wire import Wire
 
 from .server_agent import PRICE, Diary, paid_step
 from .server_evidence import Stored, read

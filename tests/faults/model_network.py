@@ -14,7 +14,8 @@ from redis import ConnectionError as BrokenConnection
 from agentcheckpoint.store.dial import Dial
 from agentcheckpoint.store.effects import Command, Node, NotSent, Protocol, T
 from agentcheckpoint.store.fence import Fence
-from agentcheckpoint.store.wire import Wire, pack
+from agentcheckpoint.store.resp import pack
+from agentcheckpoint.store.wire import Wire
 
 Fate = Literal["request lost", "reply lost", "late", "unreachable"]
 
@@ -56,9 +57,7 @@ class Network:
     def open(self, patience: int = 1, node: Node | None = None) -> Wire:
         if self.fate == "unreachable":
             raise NotSent(self.fate)
-        wire = self._dial.open(patience)
-        wire._connection = Line(self, wire._connection)
-        return wire
+        return Wire(Line(self, self._dial.open(patience)._connection))
 
     def plain(self) -> Wire:
         """A wire that no fate befalls, to look at the server with."""

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from agentcheckpoint.store.effects import Lost
-from agentcheckpoint.store.wire import AsyncWire, Wire, pack
+from agentcheckpoint.store.resp import pack
+from agentcheckpoint.store.wire import AsyncWire, Wire
 
 from .server_agent import Diary
 from .servers import PATIENCE

@@ -14,10 +14,11 @@ from agentcheckpoint.core.models import Intent
 from agentcheckpoint.errors import AgentCheckpointError, LeaseLost
 from agentcheckpoint.flow import Invoke, Raised, Returned
 from agentcheckpoint.store import commit
+from agentcheckpoint.store.course import Course
 from agentcheckpoint.store.effects import Lost, NotSent, Protocol
 from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.keys import RunKeys
-from agentcheckpoint.store.loop_driver import LoopDriver, _Course
+from agentcheckpoint.store.lane import Lane
 from agentcheckpoint.store.thread_driver import ThreadDriver
 
 from ..variants import Variant
@@ -26,11 +27,15 @@ from ..variants import Variant
 @contextmanager
 def unshielded_commits() -> Iterator[None]:
     """A cancellation unwinds a commit under way."""
+    submit = Lane.submit
 
-    async def run(driver: LoopDriver, protocol: Any) -> Any:
-        return await driver._drive(protocol, _Course())
+    async def submitted(lane: Lane, packet: Any, _course: Course) -> Any:
+        return await asyncio.shield(submit(lane, packet, Course()))
 
-    with patch.object(LoopDriver, "run", run):
+    async def settled(_course: Course, under_way: Any) -> Any:
+        return await under_way
+
+    with patch.object(Lane, "submit", submitted), patch.object(Course, "settled", settled):
         yield
 
 

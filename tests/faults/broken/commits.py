@@ -37,11 +37,11 @@ def client_retries() -> Iterator[None]:
         except Lost:
             return perform(self, replace(effect, patience=3), held)
 
-    async def again_async(self: Lane, packet: Packet) -> Any:
+    async def again_async(self: Lane, packet: Packet, course: Any) -> Any:
         try:
-            return await submit(self, packet)
+            return await submit(self, packet, course)
         except Lost:
-            return await submit(self, replace(packet, patience=3))
+            return await submit(self, replace(packet, patience=3), course)
 
     with mock.patch.object(ThreadDriver, "_perform", again), mock.patch.object(Lane, "submit", again_async):
         yield

@@ -1,0 +1,1 @@
+"""How fast agentcheckpoint is, as ratios to something bare that is measured in the same minute on the same server."""
