@@ -152,11 +152,9 @@ class Attempt:
 
     def check_stop(self) -> None:
         """Raises ``Interrupted`` if the attempt is to end: nothing more is paid in it."""
-        if self.leaving:
-            return
-        if self.fence.cancelled:
+        if self.fence.cancelled and not self.leaving:
             raise explain.cancelled_inside(self.run_id, self.fence.cancelled)
-        if self.stop:
+        if self.stop and not self.leaving:
             raise explain.interrupted(self.run_id, self.stop)
 
     def check_time(self) -> None:
