@@ -75,7 +75,7 @@ def test_a_price_that_would_have_to_be_awaited_is_refused() -> None:
 
 @pytest.mark.parametrize("budget", ["2", ["2"], [ac.Budget(1), None]])
 def test_a_run_takes_budgets_and_nothing_else(budget: Any) -> None:
-    with pytest.raises(ac.RunMisuse, match="ac.Budget"):
+    with pytest.raises(ac.RunMisuse, match=r"ac\.Budget"):
         ac.run("r", store="memory://", budget=budget)
 
 

@@ -1,4 +1,4 @@
-"""Every stored field of a run, damaged 50 times (200 in a full search): only our errors, nothing run, lost or bought."""
+"""Each stored field of a run, damaged 50 times (200 in a full search): only our errors, nothing run, lost or bought."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def test_a_record_that_no_longer_fits_its_type_when_it_is_begun() -> None:
 def test_the_output_of_an_agent_that_no_longer_fits_its_type() -> None:
     url = fresh()
     ac.agent(name="a")(old).using(store=url).run("r")
-    with pytest.raises(ac.CheckpointCorrupt, match="^run 'r', its output: ") as caught:
+    with pytest.raises(ac.CheckpointCorrupt, match=r"^run 'r', its output: ") as caught:
         ac.agent(name="a")(new).using(store=url).run("r")
     assert caught.value.run_id == "r"
 

@@ -138,7 +138,7 @@ def test_arguments_that_do_not_fit_the_function_any_more_are_named() -> None:
 
     def renamed(query: Question) -> None: ...
 
-    with pytest.raises(ac.CheckpointCorrupt, match="do not fit .*renamed"):
+    with pytest.raises(ac.CheckpointCorrupt, match=r"do not fit .*renamed"):
         decode_arguments(renamed, data)
 
 

@@ -303,4 +303,5 @@ def test_the_size_of_a_run_is_that_of_the_bytes_that_are_stored() -> None:
 
 def test_what_a_deletion_takes_away_beside_the_log_is_named_in_one_place() -> None:
     keys = RunKeys("t")
-    assert set(keys.beside) == {keys.head, keys.tokens, keys.waste, keys.cancel, keys.answers}, "tomb and kept outlive the run"
+    gone = {keys.head, keys.tokens, keys.waste, keys.cancel, keys.answers}
+    assert set(keys.beside) == gone, "tomb and kept outlive the run"

@@ -160,7 +160,8 @@ def test_money_told_late_or_by_another_entry_goes_to_the_slot_it_was_spent_on() 
 
 
 def test_of_what_was_recorded_before_a_run_was_begun_afresh_the_money_alone_is_told() -> None:
-    log = [done(1, money("m", "paid", 5, slot="a"), slot="a"), done(2, slot="free"), Restarted(id="r", at=3), done(4, slot="b")]
+    paid, free = done(1, money("m", "paid", 5, slot="a"), slot="a"), done(2, slot="free")
+    log = [paid, free, Restarted(id="r", at=3), done(4, slot="b")]
     rows = {row.slot: row for row in step_rows(log)}
     assert {slot: row.outcome for slot, row in rows.items()} == {"b": "done", "a": "unfinished"}
     assert (rows["a"].cost, rows["a"].size, rows["b"].cost) == (5, None, None)

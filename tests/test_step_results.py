@@ -216,7 +216,9 @@ async def async_generator() -> AsyncIterator[int]:
     yield 1
 
 
-@pytest.mark.parametrize("fn", [generator, async_generator, functools.partial(generator)], ids=["sync", "async", "partial"])
+@pytest.mark.parametrize(
+    "fn", [generator, async_generator, functools.partial(generator)], ids=["sync", "async", "partial"]
+)
 async def test_a_generator_is_refused_before_it_runs(fn: Callable[[], Any]) -> None:
     url = fresh()
     with pytest.raises(ac.RunMisuse, match="generator"), ac.run("r", store=url) as run:

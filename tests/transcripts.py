@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from cli_page import commands
-from faults.servers import Server, binaries
 from faults.figures import controls, searched
+from faults.servers import Server, binaries
 from pages import ROOT, page
 from whole_life import SETTINGS, commands_of_a_life
 
@@ -158,8 +158,8 @@ def sent(_room: Path) -> str:
 def _told(title: str, seen: list[tuple[Any, ...]]) -> list[str]:
     count = "no packet" if not seen else "1 packet" if len(seen) == 1 else f"{len(seen)} packets"
     lines = [f"{title}: {count}"]
-    for commands in seen:
-        keys = ((command[0], command[1:] if command[0] == "WATCH" else command[1:2]) for command in commands)
+    for packet in seen:
+        keys = ((command[0], command[1:] if command[0] == "WATCH" else command[1:2]) for command in packet)
         words = [" ".join((str(word), *map(_key, names))) for word, names in keys]
         text, prefix = "", "  > "
         for word in words:

@@ -45,7 +45,7 @@ def test_a_pool_is_as_good_as_its_client(redis_server: RedisServer) -> None:
     assert in_both_colours(Store(dial_client(pool)), "PING") == [b"PONG", b"PONG"]
 
 
-@pytest.mark.parametrize("thing", [42, {}, object(), None.__class__, b"redis://h"], ids=lambda thing: type(thing).__name__)
+@pytest.mark.parametrize("thing", [42, {}, object(), None.__class__, b"redis://h"], ids=lambda one: type(one).__name__)
 def test_what_is_no_store_is_refused_by_name(thing: Any) -> None:
     with pytest.raises(ac.InvalidStore, match="is not a store"):
         ac.connect(thing)

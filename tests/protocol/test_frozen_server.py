@@ -136,7 +136,7 @@ def test_an_end_whose_step_was_in_doubt_is_not_called_good(server: RedisServer) 
         hurry(store)
         freeze(server)
 
-    with pytest.raises(ac.CommitUnknown, match="no more steps"), ac.run("r", store=store) as run:  # noqa: SIM117
+    with pytest.raises(ac.CommitUnknown, match="no more steps"), ac.run("r", store=store) as run:
         with pytest.raises(ac.CommitUnknown):
             run.step("s", freezes)
 

@@ -166,7 +166,8 @@ def test_a_deletion_that_is_refused_is_named(refusal: Refusal, error: type[Excep
         hand.reply([b"1.a"], b"OK", b"1.a", None)
         if at == "lease":
             hand.reply(b"OK", refusal, -2)
-        hand.reply(b"OK", None, -2, b"1").reply([]).reply(b"OK", refusal, b"QUEUED", Refusal("EXECABORT", "previous errors."))
+        hand.reply(b"OK", None, -2, b"1").reply([])
+        hand.reply(b"OK", refusal, b"QUEUED", Refusal("EXECABORT", "previous errors."))
 
 
 def test_a_deletion_with_a_lease_that_cannot_be_read_is_busy() -> None:
