@@ -12,7 +12,7 @@ from agentcheckpoint.core.markup import Markup, grid
 from agentcheckpoint.core.shown import Records, Shown
 from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.show.card import MOST, card
-from agentcheckpoint.show.layout import Column, cut, lay_out, plain
+from agentcheckpoint.show.layout import Column, lay_out, plain
 from agentcheckpoint.show.records import foreseen_record
 from agentcheckpoint.store.connect import Connectable, connect
 from agentcheckpoint.store.reading import snapshot
@@ -58,7 +58,12 @@ class Preview(Shown, Records):
         return tuple(step for step in self.steps if step.buys)
 
     def __str__(self) -> str:
-        return f"{self._title()}: {self._sums()}\n{self._table()}"
+        return self.text()
+
+    def text(self, width: int = WIDTH) -> str:
+        """A sentence, and a table that is at most so many columns wide."""
+        table = lay_out(self._columns(), width) if self.steps else "no steps recorded"
+        return f"{self._title()}: {self._sums()}\n{table}"
 
     def to_records(self) -> list[dict[str, Any]]:
         """One record for each step: step, kind, becomes, paid, cost_nano_usd (``None``: none known), once."""
@@ -89,11 +94,6 @@ class Preview(Shown, Records):
         titles, *lines = zip(*(column.cells for column in self._columns()), strict=True)
         more = [("…", "", "", "", "")] if len(lines) > MOST else []
         return grid(titles, [*lines[:MOST], *more], words=3)
-
-    def _table(self) -> str:
-        if not self.steps:
-            return cut("no steps recorded", WIDTH)
-        return lay_out(self._columns(), WIDTH)
 
     def _columns(self) -> list[Column]:
         return [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agentcheckpoint.cli.answer import json_or_text
-from agentcheckpoint.cli.output import Namespace, Output, OutputOption, Url, say_record
+from agentcheckpoint.cli.output import Namespace, Output, OutputOption, Url, say_record, width
 from agentcheckpoint.cli.which import RunName, which_run
 
 if TYPE_CHECKING:
@@ -78,6 +78,6 @@ def _say(preview: Preview, output: Output) -> None:
     if output is not Output.text:
         say_record(preview_record(preview), output)
         return
-    typer.echo(str(preview))
+    typer.echo(preview.text(width()))
     if preview.dry_run:
         typer.echo("nothing was changed", err=True)
