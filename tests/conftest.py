@@ -6,6 +6,7 @@ worker would, is not open for the next test.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,11 @@ settings.load_profile("patient")
 
 LONGEST = ("faults", "corruption", "server_deaths", "demo", "typing", "model", "readme")
 """What the modules test that take longest, the longest first."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than cores: at any moment somebody waits for a process, a lease or a clock."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_configure(config: pytest.Config) -> None:
