@@ -19,6 +19,8 @@ from worked_agents import blocking, done, failing, leaving, sleeping, unblocking
 
 import agentcheckpoint as ac
 from agentcheckpoint.cli.main import app
+from agentcheckpoint.jobs.worker import NEXT
+from agentcheckpoint.store.keys import due_key
 
 pytestmark = pytest.mark.filterwarnings("ignore::agentcheckpoint.errors.DurabilityWarning")
 ROOT = Path(__file__).parent.parent
@@ -65,6 +67,18 @@ def test_submitted_runs_are_worked_on_in_threads_and_on_a_loop(journal: Path) ->
     ]
     assert len(done(journal)) == len({*done(journal)}) == 18
     assert blocking.using(store=url).run("b0", "b0", 2, 0.01) == 2, "its caller reads the output"
+
+
+def test_what_is_due_longest_is_among_the_next_few() -> None:
+    url, waiting = fresh(), [f"{n * 7 % 40}" for n in range(40)]
+    for due, name in enumerate(waiting, start=1_000):
+        blocking.using(store=url).submit(name, name, 1, 0)
+        ask(url, "ZADD", due_key("default"), str(due), name)
+    told = work(url, blocking, concurrency=1)
+    assert len(told.attempts) == 40
+    for run_id, _ in told.attempts:
+        assert waiting.index(run_id) < NEXT
+        waiting.remove(run_id)
 
 
 def test_a_run_that_sleeps_goes_on_when_its_time_has_come(journal: Path) -> None:

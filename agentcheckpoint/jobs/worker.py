@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias, cast
 
 from agentcheckpoint.agents import Agent
@@ -32,6 +32,8 @@ from agentcheckpoint.store.store import Store
 
 PAGE = 200
 """How many runs of the list are asked for at a time."""
+NEXT = 8
+"""Among so many that are due longest, chance decides which is begun."""
 DEAD_EVERY = 1.0
 """Seconds between two looks for runs whose worker has died on this machine: these need not wait for a lease's end."""
 NAP = 0.2
@@ -165,9 +167,7 @@ class Worker:
         while self._crew.free and not self._stopping:
             due = store.run(due_runs(self._namespace, skip, PAGE))
             found = [*due.runs, *self._left_by_dead(store, due.ahead)]
-            runs = [run for run in found if not self._is_left_alone(run.run_id)]
-            random.shuffle(runs)  # so that workers that look at the same moment do not all reach for the same one
-            for run in runs:
+            for run in _nearly_in_order([run for run in found if not self._is_left_alone(run.run_id)]):
                 if not self._crew.free or self._stopping:
                     break
                 begun += self._begin(store, run, due.now_ms)
@@ -221,6 +221,12 @@ class Worker:
         if about not in self._said:
             self._said.add(about)
             self._on_note(note)
+
+
+def _nearly_in_order(runs: Sequence[Listed]) -> Iterator[Listed]:
+    """What is due longest first, but by chance among the next few: not all workers then reach for the same one."""
+    for first in range(0, len(runs), NEXT):
+        yield from random.sample(few := runs[first : first + NEXT], len(few))
 
 
 def by_name(agents: Iterable[Agent[..., Any]]) -> dict[str, Agent[..., Any]]:
