@@ -29,6 +29,7 @@ from agentcheckpoint.store.garbage import uncollected
 from agentcheckpoint.store.keys import BIRTH, RunKeys, is_token
 
 _LOG_ENTRY: TypeAdapter[LogEntry] = TypeAdapter(LogEntry)
+_VALIDATE = _LOG_ENTRY.validator.validate_json
 LOAD_REPLIES = 7
 
 META = (BIRTH, "schema", "state", "attempt", "due")
@@ -158,15 +159,14 @@ def refuse_newer(run_id: str, key: str, schema: Reply) -> None:
 
 def parse_entry(run_id: str, key: str, index: int, line: object) -> LogEntry:
     """One line of a log."""
-    where = f"{key}[{index}]"
     if not isinstance(line, bytes):
-        raise corrupt(run_id, where, f"it is {type(line).__name__}, not bytes")
+        raise corrupt(run_id, f"{key}[{index}]", f"it is {type(line).__name__}, not bytes")
     try:
-        entry = _LOG_ENTRY.validate_json(line)
+        entry: LogEntry = _VALIDATE(line)
     except ValidationError as exc:
-        raise _explain(run_id, where, line, exc) from None
+        raise _explain(run_id, f"{key}[{index}]", line, exc) from None
     if entry.v > SCHEMA:
-        raise _too_new(run_id, where, entry.v)
+        raise _too_new(run_id, f"{key}[{index}]", entry.v)
     return entry
 
 
