@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import asdict
 from typing import Annotated, Any, Literal, TypeAlias, cast
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -70,6 +69,7 @@ Line: TypeAlias = EntryLine | WasteLine | AnswerLine | CancelLine | EndLine
 
 _LINE: TypeAdapter[Line] = TypeAdapter(Line)
 _LOG_ENTRY: TypeAdapter[LogEntry] = TypeAdapter(LogEntry)
+_PAYLOAD = TypeAdapter(Payload)
 
 
 def written(line: Header | Line) -> str:
@@ -142,7 +142,7 @@ def waste_of(line: WasteLine) -> LedgerEntry:
 def with_payload(entry: dict[str, Any], payload: Payload) -> dict[str, Any]:
     """The entry, which describes its bytes by that."""
     name = next(name for name in ("payload", "output", "input") if name in entry)
-    return {**entry, name: asdict(payload)}
+    return {**entry, name: _PAYLOAD.dump_python(payload, exclude_defaults=True)}
 
 
 def _data(line: EntryLine) -> bytes | None:

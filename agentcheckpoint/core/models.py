@@ -7,7 +7,7 @@ that a newer one wrote. Unknown fields are ignored on reading; an entry with a `
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 from pydantic import Field
 
@@ -30,9 +30,10 @@ Decision: TypeAlias = Literal["rerun", "skip", "happened", "did not happen"]
 # Argument, Inputs and Payload are held for each step of a long run; a model of pydantic's is ten times as large.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Argument:
-    """One input of a step: its digest, and a short preview for people. No digest: it was not compared."""
+class Argument(NamedTuple):
+    """One input of a step: its digest, and a short preview for people. No digest: it was not compared. It is stored as
+    an array: the names would take more room than what they name.
+    """
 
     name: str
     digest: str
@@ -276,6 +277,12 @@ LogEntry: TypeAlias = Annotated[
     | Closed,
     Field(discriminator="k"),
 ]
+
+
+def line_of(entry: LogEntry) -> str:
+    """The entry as it is stored: JSON, without the fields that are as they are where nothing is said."""
+    rest = entry.model_dump_json(exclude_defaults=True)
+    return f'{{"v":{entry.v},"k":"{entry.k}",{rest[1:]}'
 
 
 def payload_of(entry: LogEntry) -> Payload | None:

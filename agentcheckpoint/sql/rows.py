@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from agentcheckpoint.core.models import Done
+from agentcheckpoint.core.models import Done, line_of
 from agentcheckpoint.errors import CheckpointCorrupt
 
 CREATE_TABLE = """CREATE TABLE IF NOT EXISTS agentcheckpoint_steps (
@@ -53,7 +53,7 @@ class Place:
 
     def row(self, done: Done, result: bytes, token: str) -> dict[str, Any]:
         """The values of a new row."""
-        record = done.model_dump_json(exclude_none=True)
+        record = line_of(done)
         return self.values() | {"record": record, "result": result, "token": token, "at": done.at}
 
 
