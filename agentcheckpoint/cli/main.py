@@ -14,19 +14,7 @@ from typing import Annotated, TextIO
 import typer
 
 from agentcheckpoint import errors
-from agentcheckpoint.cli.answer import answer, waiting
-from agentcheckpoint.cli.cost import cost
-from agentcheckpoint.cli.demo import demo
-from agentcheckpoint.cli.doctor import doctor
-from agentcheckpoint.cli.forking import fork, rewind
-from agentcheckpoint.cli.going import cancel, resume, retry
-from agentcheckpoint.cli.moving import bring, export
-from agentcheckpoint.cli.prune import prune
-from agentcheckpoint.cli.runs import runs
-from agentcheckpoint.cli.server import server
-from agentcheckpoint.cli.show import show, steps
-from agentcheckpoint.cli.tail import tail
-from agentcheckpoint.cli.worker import worker
+from agentcheckpoint.cli.verbs import Verbs
 
 _CODES: tuple[tuple[type[errors.AgentCheckpointError], int], ...] = (
     (errors.StoreUnavailable, 5),
@@ -42,20 +30,13 @@ _CODES: tuple[tuple[type[errors.AgentCheckpointError], int], ...] = (
 SHORT = "ackp"
 
 app = typer.Typer(
+    cls=Verbs,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # it would make --help slower by half
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Retry your agent without paying twice: LLM and tool steps, checkpointed in Redis.",
 )
-VERBS = (
-    *(runs, show, steps, cost, tail, resume, retry, fork, rewind, cancel, answer, waiting),
-    *(export, prune, doctor, worker, demo),
-)
-for verb in VERBS:
-    app.command()(verb)
-app.command("import")(bring)
-app.add_typer(server, name="server")
 
 
 @app.callback(invoke_without_command=True)
