@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from pydantic_core import from_json
 
 from agentcheckpoint.core import ids
@@ -15,6 +15,7 @@ from agentcheckpoint.core.cursors import trouble_in
 from agentcheckpoint.core.lifecycle import about
 from agentcheckpoint.core.log_rules import contradiction
 from agentcheckpoint.core.models import (
+    LOG_ENTRY,
     SCHEMA,
     Birth,
     LedgerEntry,
@@ -28,8 +29,7 @@ from agentcheckpoint.store.effects import Command, Refusal, Reply, ms_of
 from agentcheckpoint.store.garbage import uncollected
 from agentcheckpoint.store.keys import BIRTH, RunKeys, is_token
 
-_LOG_ENTRY: TypeAdapter[LogEntry] = TypeAdapter(LogEntry)
-_VALIDATE = _LOG_ENTRY.validator.validate_json
+_VALIDATE = LOG_ENTRY.validator.validate_json
 LOAD_REPLIES = 7
 
 META = (BIRTH, "schema", "state", "attempt", "due")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 
 from agentcheckpoint.core.models import SCHEMA, About, Birth, Opened, Restarted, line_of
 from agentcheckpoint.errors import CommitUnknown, RunDeleted, RunExists, RunNotFound, StoreUnavailable
@@ -34,7 +35,7 @@ def unbegun_command(keys: RunKeys, token: str, birth: Birth) -> Command:
 
 def restart_commands(keys: RunKeys, token: str, birth: Birth, data: bytes | None) -> Iterator[Command]:
     """A run is begun afresh: what it is about now. Nothing of what it was asked before holds any more."""
-    restarted = Restarted.model_validate({name: getattr(birth, name) for name in About.model_fields})
+    restarted = Restarted(**{field.name: getattr(birth, field.name) for field in fields(About)})
     yield ("RPUSH", keys.log(token), line_of(restarted))
     yield ("DEL", keys.cancel, keys.answers)
     if data is not None:
