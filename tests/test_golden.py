@@ -65,7 +65,8 @@ def test_a_line_says_its_schema_and_kind_and_else_nothing_that_is_as_usual() -> 
         entry = LOG_ENTRY.validate_json(line)
         assert line_of(entry).encode() == line
         assert line.startswith(b'{"v":%d,"k":"%s",' % (SCHEMA, entry.k.encode()))
-        assert not [usual for usual in (b'"overlap":false', b'"entries":[]', b'"codec":"json"', b"null") if usual in line]
+        usual = (b'"overlap":false', b'"entries":[]', b'"codec":"json"', b"null")
+        assert not [said for said in usual if said in line]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from agentcheckpoint.core.ledger import fold_entries, logged_money, money, report
 from agentcheckpoint.core.lifecycle import since_restart
@@ -30,8 +30,7 @@ _NOTHING = (0, None, None, True)
 """What most steps have bought."""
 
 
-@dataclass(frozen=True, slots=True)
-class StepRow:
+class StepRow(NamedTuple):
     """What one slot of a run came to.
 
     Attributes:
