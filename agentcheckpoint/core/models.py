@@ -263,11 +263,12 @@ LogEntry: TypeAlias = Annotated[
 
 
 LOG_ENTRY: TypeAdapter[LogEntry] = TypeAdapter(LogEntry)
+_TO_JSON = LOG_ENTRY.serializer.to_json
 
 
 def line_of(entry: LogEntry) -> str:
     """The entry as it is stored: JSON, without the fields that are as they are where nothing is said."""
-    rest = LOG_ENTRY.dump_json(entry, exclude_defaults=True).decode()
+    rest = _TO_JSON(entry, exclude_defaults=True).decode()
     return f'{{"v":{entry.v},"k":"{entry.k}",{rest[1:]}'
 
 
