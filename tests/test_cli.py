@@ -174,6 +174,10 @@ def test_each_error_is_one_line_and_an_exit_code(
     assert (end.value.code, said.out, said.err) == (code, "", "agentcheckpoint: x\n")
 
 
+def test_exit_codes_are_of_errors_that_there_are() -> None:
+    assert all(issubclass(getattr(errors, name), errors.AgentCheckpointError) for name in cli._CODES)
+
+
 def test_a_warning_of_ours_is_a_note_without_a_place_in_the_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
