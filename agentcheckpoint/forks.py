@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from agentcheckpoint.attempt import Attempt, new_id, new_token
@@ -137,7 +138,7 @@ def _converting(
         bought = () if is_given else tuple(money.get(entry.id, entry) for entry in answer_money(done))
         changes: dict[str, Any] = {"payload": Payload(size=len(data), codec=target.chain.name), "entries": ()}
         changes |= {"elsewhere": bought, "overridden": True if is_given else done.overridden}
-        return done.model_copy(update=changes), data
+        return replace(done, **changes), data
 
     return convert
 

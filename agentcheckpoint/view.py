@@ -25,6 +25,7 @@ from agentcheckpoint.show.layout import cut, plain
 from agentcheckpoint.show.records import step_record
 from agentcheckpoint.show.text import StepRow, step_rows, table
 from agentcheckpoint.store.connect import Connectable, connect
+from agentcheckpoint.store.garbage import uncollected
 from agentcheckpoint.store.index import unlist_runs
 from agentcheckpoint.store.keys import RunKeys
 from agentcheckpoint.store.loading import Loaded
@@ -113,7 +114,9 @@ def get(run_id: str, /, *, store: Connectable = None, namespace: str = "default"
         CheckpointsLost, CheckpointCorrupt, SchemaTooNew, StoreRefused, StoreUnavailable.
     """
     address = address_of(run_id, namespace)
-    return _view(address, connect(store).run(snapshot(address)))
+    where = connect(store)
+    with uncollected():
+        return _view(address, where.run(snapshot(address)))
 
 
 def delete(run_id: str, /, *, keep_ledger: bool = False, store: Connectable = None, namespace: str = "default") -> None:

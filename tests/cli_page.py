@@ -16,7 +16,8 @@ def verbs() -> list[tuple[str, ...]]:
     """The words of every command, as the help lists them."""
     found: list[tuple[str, ...]] = []
     for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
-        found += [(name, sub) for sub in command.commands] if hasattr(command, "commands") else [(name,)]
+        real = command.real()
+        found += [(name, sub) for sub in real.commands] if hasattr(real, "commands") else [(name,)]
     return found
 
 

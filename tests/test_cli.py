@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from agentcheckpoint import errors
 from agentcheckpoint.cli import main as cli
+from agentcheckpoint.cli.verbs import VERBS, Verb
 from agentcheckpoint.store.embedded import ensure_server, stop_server
 
 pytestmark = pytest.mark.filterwarnings("ignore::agentcheckpoint.errors.DurabilityWarning")
@@ -55,6 +56,37 @@ print(sorted(heavy & set(sys.modules)))
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ran.stdout.splitlines()[-1:] == ["[]"], ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_a_commands_line_of_help_is_that_of_the_command_itself(name: str) -> None:
+    verb = Verb(name)
+    real = verb.real()
+    assert (verb.name, verb.hidden, verb.deprecated) == (real.name, real.hidden, real.deprecated)
+    assert verb.help == real.help.partition("\n\n")[0].replace("\n", " ")
+    for width in range(20, 140, 7):
+        assert verb.get_short_help_str(width) == real.get_short_help_str(width)
+
+
+def test_only_the_command_that_is_called_is_imported() -> None:
+    code = """
+import sys
+from agentcheckpoint.cli.main import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+print(*(name for name in sys.modules if name.startswith("agentcheckpoint.cli.")))
+"""
+    modules: dict[str, set[str]] = {}
+    for words in ("--help", "doctor --help", "server status --help"):
+        ran = subprocess.run([sys.executable, "-c", code, *words.split()], capture_output=True, text=True, check=True)
+        modules[words] = set(ran.stdout.splitlines()[-1].replace("agentcheckpoint.cli.", "").split())
+    assert modules == {
+        "--help": {"main", "verbs"},
+        "doctor --help": {"main", "verbs", "doctor", "output"},
+        "server status --help": {"main", "verbs", "server", "output"},
+    }
 
 
 def test_help_names_the_commands() -> None:
@@ -140,6 +172,10 @@ def test_each_error_is_one_line_and_an_exit_code(
         cli.main()
     said = capsys.readouterr()
     assert (end.value.code, said.out, said.err) == (code, "", "agentcheckpoint: x\n")
+
+
+def test_exit_codes_are_of_errors_that_there_are() -> None:
+    assert all(issubclass(getattr(errors, name), errors.AgentCheckpointError) for name in cli._CODES)
 
 
 def test_a_warning_of_ours_is_a_note_without_a_place_in_the_code(

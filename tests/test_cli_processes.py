@@ -217,6 +217,8 @@ def test_the_shell_completes_the_names_of_runs(url: str) -> None:
     assert completed(url, "agentcheckpoint show --namespace other ov", {})[0] == ["over"]
     assert completed("redis://nobody:1", f"agentcheckpoint show --store {url} wa", {})[0] == ["waits"]
     assert completed(url, "agentcheckpoint show nobody", {})[0] == []
+    assert completed(url, "agentcheckpoint re", {})[0] == ["resume", "retry", "rewind"]
+    assert completed(url, "agentcheckpoint server st", {})[0] == ["status", "stop"]
 
 
 def test_completion_says_nothing_of_a_server_that_weakens_the_promise(tmp_path: Path) -> None:

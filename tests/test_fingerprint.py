@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections import OrderedDict, deque, namedtuple
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -116,10 +116,12 @@ marked = [b"", b"1", Decimal(1), Decimal("1.0"), date(2026, 1, 1), datetime(2026
 hashable = st.none() | st.booleans() | st.integers(-3, 3) | st.floats(-2, 2) | texts | st.sampled_from(marked)
 values = st.recursive(
     hashable | st.integers() | st.text(max_size=4),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.tuples(inner)
-    | st.dictionaries(hashable, inner, max_size=3)
-    | st.sets(hashable, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner)
+        | st.dictionaries(hashable, inner, max_size=3)
+        | st.sets(hashable, max_size=3)
+    ),
 )
 
 
@@ -487,13 +489,48 @@ def test_of_a_conversation_the_last_messages_are_kept_one_by_one() -> None:
     assert inputs.arguments[-1].preview == "user: m12"
 
 
+@pytest.mark.parametrize(
+    ("said", "alone"),
+    [
+        (["user"], [0]),
+        (["system", "user", "user"], [0, 1, 2]),
+        (["system", "user", "assistant", "user"], [2, 3]),
+        (["user", "assistant", "tool", "tool"], [1, 2, 3]),
+        (["user", "assistant", "user", "assistant", "assistant", "user"], [3, 4, 5]),
+        (["user", "assistant"], [1]),
+        (["user", "assistant", *["tool"] * 9], range(3, 11)),
+    ],
+)
+def test_of_a_conversation_the_last_answer_and_what_follows_are_kept_one_by_one(
+    said: list[str], alone: Sequence[int]
+) -> None:
+    start = [f"messages[:{alone[0]}]"] if alone[0] else []
+    kept = names(chat([say(f"m{i}", role) for i, role in enumerate(said)]))
+    assert kept == ["endpoint", "model", *start, *(f"messages[{i}]" for i in alone)]
+
+
+def test_in_the_responses_api_what_a_model_did_has_no_role() -> None:
+    asked, called = say("hi"), [{"type": "reasoning"}, {"type": "function_call", "name": "f"}]
+    inputs = request_inputs("responses", {"input": [asked, *called, {"type": "function_call_output", "output": "5"}]})
+    assert names(inputs) == ["endpoint", "input[:1]", "input[1]", "input[2]", "input[3]"]
+    assert names(request_inputs("responses", {"input": ["hi", {"id": 1}, asked]}))[1:] == [
+        f"input[{i}]" for i in range(3)
+    ]
+
+
+def test_the_preview_of_a_start_is_short() -> None:
+    start = chat([say("x" * 200), say("y", "assistant"), say("z")]).arguments[2]
+    assert start.name == "messages[:1]" and start.preview == "1 message, the first user: " + "x" * 20 + "…"
+
+
 def test_what_is_stored_of_a_conversation_does_not_grow_with_it() -> None:
     sizes = [len(STORED.dump_json(chat([say("x" * 500)] * n))) for n in (TAIL + 1, 1000)]
     assert sizes[1] < sizes[0] + 50
 
 
-def test_every_message_counts_wherever_it_stands() -> None:
-    messages = [say(f"m{i}") for i in range(13)]
+@pytest.mark.parametrize("other", ["user", "assistant"])
+def test_every_message_counts_wherever_it_stands(other: str) -> None:
+    messages = [say(f"m{i}", "user" if i % 2 else other) for i in range(13)]
     digests = {chat(messages).digest}
     for i in range(13):
         changed = copy.deepcopy(messages)
@@ -558,10 +595,21 @@ def test_an_early_message_that_changed_is_pointed_at() -> None:
     assert difference(chat(messages), chat(changed)) == [("messages[:5]", start, start)]
 
 
-@given(st.lists(st.sampled_from("ab"), max_size=20), st.lists(st.sampled_from("ab"), max_size=20))
-def test_conversations_that_differ_always_show_where(old: list[str], new: list[str]) -> None:
-    shown = difference(chat([say(text) for text in old]), chat([say(text) for text in new]))
-    assert bool(shown) == (old != new)
+def test_a_change_of_what_is_kept_as_one_on_one_side_alone_is_shown() -> None:
+    old, new = [say("a"), say("b"), say("c", "assistant")], [say("a"), say("b", "assistant"), say("c", "assistant")]
+    assert difference(chat(old), chat(new)) == [
+        ("messages[:2]", "2 messages, the first user: a", "—"),
+        ("messages[:1]", "—", "1 message, the first user: a"),
+        ("messages[1]", "—", "assistant: b"),
+    ]
+
+
+MESSAGES = st.lists(st.builds(say, st.sampled_from("ab"), st.sampled_from(["user", "assistant"])), max_size=20)
+
+
+@given(MESSAGES, MESSAGES)
+def test_conversations_that_differ_always_show_where(old: list[Any], new: list[Any]) -> None:
+    assert bool(difference(chat(old), chat(new))) == (old != new)
 
 
 @given(values, values)

@@ -15,7 +15,7 @@ from openai import OpenAI
 
 import agentcheckpoint as ac
 from agentcheckpoint.core import ledger
-from agentcheckpoint.core.models import SCHEMA, Closed, Opened
+from agentcheckpoint.core.models import LOG_ENTRY, SCHEMA, Closed, Opened, line_of
 from agentcheckpoint.testing.provider import Provider
 
 TODAY = golden.path_of(SCHEMA)
@@ -55,6 +55,18 @@ def test_a_golden_run_is_seen_as_it_was(url: str, path: Path) -> None:
     sums = ledger.totals(ledger.fold_entries(ledger.logged_money(view.entries)).values())
     assert {name: int(meta[name.encode()]) for name in sums} == sums
     assert any(name.endswith(b":waste") for name in kept) and view.cost.wasted > sums["wasted"]
+
+
+def test_a_line_says_its_schema_and_kind_and_else_nothing_that_is_as_usual() -> None:
+    kept, _ = golden.load(TODAY)
+    lines = next(value for name, value in kept.items() if name.endswith(b":log"))
+    assert isinstance(lines, list) and len(lines) > 20
+    for line in lines:
+        entry = LOG_ENTRY.validate_json(line)
+        assert line_of(entry).encode() == line
+        assert line.startswith(b'{"v":%d,"k":"%s",' % (SCHEMA, entry.k.encode()))
+        usual = (b'"overlap":false', b'"entries":[]', b'"codec":"json"', b"null")
+        assert not [said for said in usual if said in line]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -40,9 +40,10 @@ def test_a_call_of_a_key_that_is_under_way_waits_and_then_replays() -> None:
     one, two = first.call("fetch", "u", key="u"), first.call("fetch", "u", key="u")
     assert first.begin(one) == "execute"
     assert first.journal.start(two) is one
-    assert not one.ended.done()
+    ended = first.journal.end_of(one)
+    assert not ended.done()
     first.record(one)
-    assert one.ended.done()
+    assert ended.done()
     assert first.finish(two) == "replay fetch[u]"
 
 

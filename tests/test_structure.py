@@ -62,10 +62,10 @@ ONLY_IN = {
 NOWHERE = ["pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle", "yaml", "requests", "httpx"]
 IMPURE = ["asyncio", "os", "pathlib", "random", "secrets", "signal", "socket", "ssl", "subprocess", "tempfile", "time"]
 """What core may not import: clocks, randomness, I/O. ``pathlib.PurePath`` is a name for data."""
-LAZY = {"", "testing", "store.server_binary", "cli.worker", "core.shown"}
-"""Who imports by name: the package's own table, the search for a wheel or library that may not be there, what a user
-names."""
-FOREIGN_WORDS = {"core.published._context"}
+LAZY = {"", "testing", "store.server_binary", "cli.verbs", "cli.worker", "core.shown"}
+"""Who imports by name: the tables of the package and of its commands, the search for a wheel or library that may not be
+there, what a user names."""
+FOREIGN_WORDS = {"cli.verbs.make_context", "core.published._context"}
 """Names that are another library's words."""
 VAGUE = re.compile(r"manager|handler|helper|util|session|context|saver", re.IGNORECASE)
 

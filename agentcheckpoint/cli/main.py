@@ -13,49 +13,30 @@ from typing import Annotated, TextIO
 
 import typer
 
-from agentcheckpoint import errors
-from agentcheckpoint.cli.answer import answer, waiting
-from agentcheckpoint.cli.cost import cost
-from agentcheckpoint.cli.demo import demo
-from agentcheckpoint.cli.doctor import doctor
-from agentcheckpoint.cli.forking import fork, rewind
-from agentcheckpoint.cli.going import cancel, resume, retry
-from agentcheckpoint.cli.moving import bring, export
-from agentcheckpoint.cli.prune import prune
-from agentcheckpoint.cli.runs import runs
-from agentcheckpoint.cli.server import server
-from agentcheckpoint.cli.show import show, steps
-from agentcheckpoint.cli.tail import tail
-from agentcheckpoint.cli.worker import worker
+from agentcheckpoint.cli.verbs import Verbs
 
-_CODES: tuple[tuple[type[errors.AgentCheckpointError], int], ...] = (
-    (errors.StoreUnavailable, 5),
-    (errors.RunNotFound, 3),
-    (errors.RunDeleted, 3),
-    (errors.WaitNotFound, 3),
-    (errors.AnswerRefused, 2),
-    (errors.InvalidStore, 2),
-    (errors.InvalidName, 2),
-    (errors.AgentCheckpointError, 1),
-)
+_CODES = {
+    "StoreUnavailable": 5,
+    "RunNotFound": 3,
+    "RunDeleted": 3,
+    "WaitNotFound": 3,
+    "AnswerRefused": 2,
+    "InvalidStore": 2,
+    "InvalidName": 2,
+    "AgentCheckpointError": 1,
+}
+"""By the names of errors, which ``--help`` does not import; the nearest of an error's own classes counts."""
 
 SHORT = "ackp"
 
 app = typer.Typer(
+    cls=Verbs,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # it would make --help slower by half
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Retry your agent without paying twice: LLM and tool steps, checkpointed in Redis.",
 )
-VERBS = (
-    *(runs, show, steps, cost, tail, resume, retry, fork, rewind, cancel, answer, waiting),
-    *(export, prune, doctor, worker, demo),
-)
-for verb in VERBS:
-    app.command()(verb)
-app.command("import")(bring)
-app.add_typer(server, name="server")
 
 
 @app.callback(invoke_without_command=True)
@@ -77,9 +58,13 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 is no reason to fail
     try:
         app(prog_name=SHORT if Path(sys.argv[0]).name == SHORT else "agentcheckpoint")
-    except errors.AgentCheckpointError as error:
+    except Exception as error:
+        from agentcheckpoint.errors import AgentCheckpointError
+
+        if not isinstance(error, AgentCheckpointError):
+            raise
         typer.echo(f"agentcheckpoint: {error}", err=True)
-        sys.exit(next(code for kind, code in _CODES if isinstance(error, kind)))
+        sys.exit(next(_CODES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _CODES))
 
 
 def _show_warning(
@@ -91,7 +76,9 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """A warning of ours is a sentence for the user of the command; whose line of code it was says him nothing."""
-    if issubclass(category, errors.AgentCheckpointWarning):
+    from agentcheckpoint.errors import AgentCheckpointWarning
+
+    if issubclass(category, AgentCheckpointWarning):
         typer.echo(f"note: {message}", err=True)
     else:
         typer.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)

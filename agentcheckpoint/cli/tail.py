@@ -90,8 +90,10 @@ def _tell(entry: LogEntry) -> None:
 
 def _record(entry: LogEntry) -> dict[str, Any]:
     """What stands in the log, less the digests and previews of inputs, with its time as text."""
+    from agentcheckpoint.core.models import LOG_ENTRY
     from agentcheckpoint.core.spending import iso_time
 
-    fields = entry.model_dump(mode="json", exclude_none=True, exclude={"v", "inputs", "at", "digest", "entries"})
+    left_out = {"v", "inputs", "at", "digest", "entries"}
+    fields = LOG_ENTRY.dump_python(entry, mode="json", exclude_none=True, exclude=left_out)
     cost = [paid.model_dump(mode="json", exclude_none=True) for paid in getattr(entry, "entries", ())]
     return {"at": iso_time(entry.at), **fields, **({"paid": cost} if cost else {})}

@@ -55,12 +55,12 @@ def preview(value: object) -> str:
     return one_line(text)
 
 
-def one_line(text: str) -> str:
-    """Returns at most 80 characters of the text, with an escape for each that does not print."""
-    line = text[: MAX_PREVIEW + 1]
+def one_line(text: str, most: int = MAX_PREVIEW) -> str:
+    """Returns at most 80 characters of the text, or so many, with an escape for each that does not print."""
+    line = text[: most + 1]
     if not line.isprintable():
         line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
-    return line if len(line) <= MAX_PREVIEW else line[: MAX_PREVIEW - 1] + "…"
+    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def qualified(kind: type[Any]) -> str:

@@ -7,6 +7,8 @@ from collections import defaultdict
 from agentcheckpoint.core import ids
 from agentcheckpoint.core.models import Done, Failed, Intent, Logged, Rejected, Withdrawn
 
+_SETTLING = (Done, Rejected, Withdrawn)  # a union would be built for each entry anew
+
 
 class Doubts:
     """The intents without an outcome, by slot. Told the log in its order, it takes one step for each entry."""
@@ -18,15 +20,16 @@ class Doubts:
 
     def tell(self, entry: Logged) -> None:
         """What the log says next."""
-        if isinstance(entry, Intent):
+        if isinstance(entry, _SETTLING) or (isinstance(entry, Failed) and not entry.in_doubt):
+            self._open.pop(entry.slot, None)
+            if self._placed:
+                base, ordinal = ids.split_slot(entry.slot)
+                self._placed.get(base, {}).pop(ordinal, None)
+        elif isinstance(entry, Intent):
             self._open[entry.slot] = entry
             if entry.inputs is not None:
                 base, ordinal = ids.split_slot(entry.slot)
                 self._placed[base][ordinal] = entry
-        elif isinstance(entry, Done | Rejected | Withdrawn) or (isinstance(entry, Failed) and not entry.in_doubt):
-            base, ordinal = ids.split_slot(entry.slot)
-            self._open.pop(entry.slot, None)
-            self._placed.get(base, {}).pop(ordinal, None)
 
     def of(self, slot: str) -> Intent | None:
         """The call of this slot of which nobody knows what came."""

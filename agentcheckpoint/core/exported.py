@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import asdict
 from typing import Annotated, Any, Literal, TypeAlias, cast
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from agentcheckpoint.core.models import SCHEMA, LedgerEntry, LogEntry, Payload, Record, payload_of
+from agentcheckpoint.core.models import LOG_ENTRY, SCHEMA, LedgerEntry, LogEntry, Payload, Record, payload_of
 
 VERSION = 1
 """Of the file. What an older version would misread raises it."""
@@ -69,7 +68,7 @@ class EndLine(Record):
 Line: TypeAlias = EntryLine | WasteLine | AnswerLine | CancelLine | EndLine
 
 _LINE: TypeAdapter[Line] = TypeAdapter(Line)
-_LOG_ENTRY: TypeAdapter[LogEntry] = TypeAdapter(LogEntry)
+_PAYLOAD = TypeAdapter(Payload)
 
 
 def written(line: Header | Line) -> str:
@@ -119,7 +118,7 @@ def entry_of(line: EntryLine) -> tuple[LogEntry, bytes | None]:
     if isinstance(version, int) and version > SCHEMA:
         raise TooNew(f"it is of schema {version}, and this version of agentcheckpoint knows schema {SCHEMA}")
     try:
-        entry = _LOG_ENTRY.validate_json(json.dumps(line.entry))
+        entry = LOG_ENTRY.validate_json(json.dumps(line.entry))
     except ValidationError as exc:
         raise Damaged(_first(exc)) from None
     data = _data(line)
@@ -142,7 +141,7 @@ def waste_of(line: WasteLine) -> LedgerEntry:
 def with_payload(entry: dict[str, Any], payload: Payload) -> dict[str, Any]:
     """The entry, which describes its bytes by that."""
     name = next(name for name in ("payload", "output", "input") if name in entry)
-    return {**entry, name: asdict(payload)}
+    return {**entry, name: _PAYLOAD.dump_python(payload, exclude_defaults=True)}
 
 
 def _data(line: EntryLine) -> bytes | None:

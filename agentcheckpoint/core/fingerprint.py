@@ -18,13 +18,15 @@ UNCOUNTED = frozenset({"stream_options", "metadata", "user", "safety_identifier"
 """Fields of a model call's body that do not change what is asked."""
 
 TAIL = 8
-"""So many of a conversation's last messages are kept one by one, the others as one: what is stored of a conversation
-that grows by a message per call grows with the number of calls, not with its square."""
+"""So many of a conversation's last messages are kept one by one at most, the others as one: what is stored of a
+conversation that grows by a message per call grows with the number of calls, not with its square."""
 
 _CONVERSATIONS = frozenset({"messages", "input"})
 _Row: TypeAlias = tuple[str, object, str]
 """An argument: its name, value and preview."""
 
+_START = 48
+"""Characters that a preview of a conversation's start may take: each call has one."""
 _ABSENT = "—"
 _LATER = " (differs further on)"
 _ELEMENT = re.compile(r"(.+)\[(:?)(\d+)\]")
@@ -92,21 +94,23 @@ def difference(recorded: Inputs, came: Inputs) -> list[tuple[str, str, str]]:
 
     Returns:
         Name, recorded preview and new preview of each argument that differs; ``—`` stands for one that is not there.
-        Messages that one side keeps one by one and the other as one are left out: they cannot be compared.
+        Messages that one side keeps one by one and the other as one are left out, as they cannot be compared; unless
+        it must be they that differ.
     """
     old = {argument.name: argument for argument in recorded.arguments}
     new = {argument.name: argument for argument in came.arguments}
     rows: list[tuple[str, str, str]] = []
+    covered: list[tuple[str, str, str]] = []
     for name in {**old, **new}:
         was, now = old.get(name), new.get(name)
         if was is None or now is None:
-            if not _is_covered(name, new if now is None else old):
-                rows.append((name, was.preview if was else _ABSENT, now.preview if now else _ABSENT))
+            row = (name, was.preview if was else _ABSENT, now.preview if now else _ABSENT)
+            (covered if _is_covered(name, new if now is None else old) else rows).append(row)
         elif was.preview != now.preview and (was.digest != now.digest or not was.digest):
             rows.append((name, was.preview, now.preview))
         elif was.digest != now.digest:
             rows.append((name, was.preview + _LATER, now.preview + _LATER))
-    return rows
+    return rows or covered
 
 
 def _check_ignored(fn: Callable[..., object], signature: inspect.Signature, ignore: Collection[str]) -> None:
@@ -154,12 +158,35 @@ def _digest(text: str) -> str:
 
 
 def _conversation(name: str, messages: list[object]) -> Iterator[_Row]:
-    before = max(0, len(messages) - TAIL)
+    before = max(_answered(messages), len(messages) - TAIL)
     if before:
-        start = one_line(f"{before} messages, the first {_spoken(messages[0])}")
-        yield f"{name}[:{before}]", messages[:before], start
+        start = f"{before} message{'s' * (before > 1)}, the first {_spoken(messages[0])}"
+        yield f"{name}[:{before}]", messages[:before], one_line(start, _START)
     for i in range(before, len(messages)):
         yield f"{name}[{i}]", messages[i], _spoken(messages[i])
+
+
+def _answered(messages: list[object]) -> int:
+    """How many of a conversation's messages stood in the request before this one, as far as who made them tells: the
+    last that a model made are its answer to that, and they and what follows are new.
+    """
+    new = len(messages)
+    while new and not _is_answer(messages[new - 1]):
+        new -= 1
+    while new and _is_answer(messages[new - 1]):
+        new -= 1
+    return new
+
+
+def _is_answer(message: object) -> bool:
+    """Whether a model made it: in the Responses API what it did, such as a call of a tool, has a type and no role."""
+    if not issubclass(type(message), dict):
+        return False
+    fields = cast(dict[str, object], message)
+    if (role := fields.get("role")) is not None:
+        return role == "assistant"
+    kind = fields.get("type")
+    return isinstance(kind, str) and not kind.endswith("_output")
 
 
 def _spoken(message: object) -> str:

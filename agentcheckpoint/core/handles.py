@@ -7,6 +7,8 @@ import threading
 from agentcheckpoint.core import ids
 from agentcheckpoint.core.models import Done, Located, LogEntry, Rejected
 
+_USING = (Done, Rejected)  # a union would be built for each entry anew
+
 
 class Handles:
     """What can be fetched by its id instead of being bought again.
@@ -27,8 +29,8 @@ class Handles:
         if isinstance(entry, Located):
             self._free[entry.entries[-1].id] = entry
             return
-        used = isinstance(entry, Done | Rejected)
         for attempt in getattr(entry, "entries", ()):
+            used = isinstance(entry, _USING)
             if used or attempt.bill in ("wasted", "not_billed"):
                 self._free.pop(attempt.id, None)
 

@@ -228,7 +228,7 @@ def is_slot(text: str) -> bool:
 
 def is_inside(slot: str, slots: Container[str]) -> bool:
     """Whether a slot lies inside one of these, at any depth."""
-    return any(slot[:i] in slots for i, char in enumerate(slot) if char == "/")
+    return "/" in slot and any(slot[:i] in slots for i, char in enumerate(slot) if char == "/")
 
 
 def enclosing(slot: str) -> list[str]:

@@ -56,10 +56,11 @@ class Journal:
             self.handles.tell(entry)
             self.tries.tell(entry)
             self.doubts.tell(entry)
-            self.waits.tell(entry)
             if isinstance(entry, Done):
                 self._put(entry)
-            elif isinstance(entry, Rejected):
+                continue
+            self.waits.tell(entry)
+            if isinstance(entry, Rejected):
                 self.reject(entry.slot, entry.target)
 
     # -- asking ---------------------------------------------------------------------------------------------------

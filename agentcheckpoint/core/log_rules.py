@@ -15,23 +15,26 @@ def contradiction(entries: Sequence[LogEntry]) -> tuple[int | None, str] | None:
     slots: dict[str, str] = {}
     """Where each checkpoint stands, by its id."""
     for index, entry in enumerate(entries):
-        if not all(map(ids.is_slot, _slots(entry))):
+        if not _has_slots(entry):
             return index, "its slot is none that a step can have"
-        if index and isinstance(entry, Birth):
-            return index, "it is a second birth mark"
-        if isinstance(entry, Rejected) and slots.get(entry.target) != entry.slot:
-            return index, "it rejects what is not recorded"
-        if isinstance(entry, Rewound) and slots.get(entry.target) != entry.slot:
-            return index, "it goes back to what is not recorded"
         if isinstance(entry, Done):
             slots[entry.id] = entry.slot
+        elif index and isinstance(entry, Birth):
+            return index, "it is a second birth mark"
+        elif isinstance(entry, Rejected) and slots.get(entry.target) != entry.slot:
+            return index, "it rejects what is not recorded"
+        elif isinstance(entry, Rewound) and slots.get(entry.target) != entry.slot:
+            return index, "it goes back to what is not recorded"
     if len({entry.id for entry in entries}) != len(entries):
         return None, "an entry stands there twice"
     return None
 
 
-def _slots(entry: LogEntry) -> list[str]:
-    slots = [entry.slot] if isinstance(entry, _SLOTTED) else []
-    if bought := (*(getattr(entry, "elsewhere", None) or ()), *getattr(entry, "entries", ())):
-        slots += [one.slot for one in bought]
-    return slots
+def _has_slots(entry: LogEntry) -> bool:
+    """Whether all slots that it names are slots that a step can have."""
+    if isinstance(entry, _SLOTTED) and not ids.is_slot(entry.slot):
+        return False
+    bought = getattr(entry, "entries", ())
+    if isinstance(entry, Done) and entry.elsewhere:
+        bought = (*bought, *entry.elsewhere)
+    return not bought or all(ids.is_slot(one.slot) for one in bought)

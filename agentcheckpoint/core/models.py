@@ -6,10 +6,9 @@ that a newer one wrote. Unknown fields are ignored on reading; an entry with a `
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from agentcheckpoint.core.bought import MOST as MOST
 from agentcheckpoint.core.bought import Bill as Bill
@@ -18,6 +17,11 @@ from agentcheckpoint.core.bought import Natural as Natural
 from agentcheckpoint.core.bought import Record as Record
 from agentcheckpoint.core.bought import Sum as Sum
 from agentcheckpoint.core.bought import Usage as Usage
+from agentcheckpoint.core.parts import Argument as Argument
+from agentcheckpoint.core.parts import Failure as Failure
+from agentcheckpoint.core.parts import Inputs as Inputs
+from agentcheckpoint.core.parts import Payload as Payload
+from agentcheckpoint.core.parts import stored
 
 SCHEMA = 1
 
@@ -27,43 +31,8 @@ Decision: TypeAlias = Literal["rerun", "skip", "happened", "did not happen"]
 """What was made of a call that was in doubt: called again, not called again, or what its ``verify=`` found."""
 
 
-# Argument, Inputs and Payload are held for each step of a long run; a model of pydantic's is ten times as large.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Argument:
-    """One input of a step: its digest, and a short preview for people. No digest: it was not compared."""
-
-    name: str
-    digest: str
-    preview: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inputs:
-    """What a step was called with, as digests: the whole, and each argument."""
-
-    digest: str
-    arguments: tuple[Argument, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Payload:
-    """Describes the bytes kept beside a record: their size, and the chain of codecs that wrote them."""
-
-    size: Natural
-    codec: str = "json"
-
-
-class Failure(Record):
-    """An exception, as text: never revived."""
-
-    type: str
-    message: str
-    trace: str = ""
-
-
-class Logged(Record):
+@stored
+class Logged:
     """What all entries of the log have."""
 
     v: Annotated[int, Field(ge=1)] = SCHEMA
@@ -71,6 +40,7 @@ class Logged(Record):
     at: Natural
 
 
+@stored
 class About(Logged):
     """What a run is about, as it was started."""
 
@@ -90,6 +60,7 @@ class Origin(Record):
     """The slot of the last step that was taken over."""
 
 
+@stored
 class Birth(About):
     """The first entry of a log: which run this is, in full. Only who creates the run writes it."""
 
@@ -100,12 +71,14 @@ class Birth(About):
     """``None``: it is no fork."""
 
 
+@stored
 class Restarted(About):
     """The run begins afresh: what was recorded before is not replayed. What it cost stays in the account."""
 
     k: Literal["restarted"] = "restarted"
 
 
+@stored
 class Opened(Logged):
     """A worker began an attempt of the run."""
 
@@ -117,6 +90,7 @@ class Opened(Logged):
     tags: tuple[str, ...] | None = None
 
 
+@stored
 class Waiting(Logged):
     """A step waits: for a time, or for an answer. The answer is kept beside the run, under this entry's id."""
 
@@ -135,6 +109,7 @@ class Waiting(Logged):
     """Why the answer before was not taken."""
 
 
+@stored
 class Intent(Logged):
     """A call that is paid for, or must not happen twice, is about to be made; and what became of those before it."""
 
@@ -149,6 +124,7 @@ class Intent(Logged):
     entries: tuple[LedgerEntry, ...] = ()
 
 
+@stored
 class Withdrawn(Logged):
     """The call that was intended was not made after all: an interrupt came first."""
 
@@ -157,6 +133,7 @@ class Withdrawn(Logged):
     entries: tuple[LedgerEntry, ...] = ()
 
 
+@stored
 class Located(Logged):
     """The provider has named the answer that it is making: its ledger entry has the id to fetch it by."""
 
@@ -167,6 +144,7 @@ class Located(Logged):
     entries: tuple[LedgerEntry, ...] = Field(min_length=1)
 
 
+@stored
 class Settled(Logged):
     """What became of attempts that were unresolved, learned later."""
 
@@ -175,6 +153,7 @@ class Settled(Logged):
     entries: tuple[LedgerEntry, ...] = ()
 
 
+@stored
 class Done(Logged):
     """A step's checkpoint. Its result is kept apart, under the same id."""
 
@@ -198,6 +177,7 @@ class Done(Logged):
     """Nobody called the step: its result was given to a fork."""
 
 
+@stored
 class Failed(Logged):
     """A step's attempt that raised: an attempt with its cost, never a result."""
 
@@ -214,6 +194,7 @@ class Failed(Logged):
     entries: tuple[LedgerEntry, ...] = ()
 
 
+@stored
 class Rejected(Logged):
     """A recorded answer was refused: its slot is open again, its money wasted."""
 
@@ -225,12 +206,14 @@ class Rejected(Logged):
     entries: tuple[LedgerEntry, ...] = ()
 
 
+@stored
 class Revived(Logged):
     """Somebody let a run that had ended, or waits for its next try, go on now."""
 
     k: Literal["revived"] = "revived"
 
 
+@stored
 class Rewound(Logged):
     """The run went back to where it was after a step: the steps recorded since then are not replayed. Their cost stays
     in the account.
@@ -242,6 +225,7 @@ class Rewound(Logged):
     """The id of the ``Done`` that it went back to."""
 
 
+@stored
 class Closed(Logged):
     """An attempt of the run ended, or the run was cancelled while nobody worked on it."""
 
@@ -276,6 +260,16 @@ LogEntry: TypeAlias = Annotated[
     | Closed,
     Field(discriminator="k"),
 ]
+
+
+LOG_ENTRY: TypeAdapter[LogEntry] = TypeAdapter(LogEntry)
+_TO_JSON = LOG_ENTRY.serializer.to_json
+
+
+def line_of(entry: LogEntry) -> str:
+    """The entry as it is stored: JSON, without the fields that are as they are where nothing is said."""
+    rest = _TO_JSON(entry, exclude_defaults=True).decode()
+    return f'{{"v":{entry.v},"k":"{entry.k}",{rest[1:]}'
 
 
 def payload_of(entry: LogEntry) -> Payload | None:

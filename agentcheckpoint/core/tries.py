@@ -92,13 +92,13 @@ class Tries:
 
     def tell(self, entry: LogEntry) -> None:
         """What the log says next."""
-        if isinstance(entry, Failed):
-            self._failed(entry)
-        elif isinstance(entry, Done):
+        if isinstance(entry, Done):
             self._forget(entry.slot)
             self._gained[self._attempt] = self._gained.get(self._attempt, 0) + 1
             for slot in ids.enclosing(entry.slot):
                 self._inside[slot] = self._inside.get(slot, 0) + 1
+        elif isinstance(entry, Failed):
+            self._failed(entry)
         elif isinstance(entry, Rejected):
             self._forget(entry.slot)
         elif isinstance(entry, Opened):

@@ -67,11 +67,11 @@ class Waits:
 
     def tell(self, entry: LogEntry) -> None:
         """What the log says next."""
-        if isinstance(entry, Waiting):
+        if isinstance(entry, Done):
+            self._done.add(entry.slot)
+        elif isinstance(entry, Waiting):
             self._last[entry.slot] = entry
             self._done.discard(entry.slot)
-        elif isinstance(entry, Done):
-            self._done.add(entry.slot)
 
     @contextmanager
     def beginning(self) -> Generator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from agentcheckpoint.core.ledger import CostReport
 from agentcheckpoint.core.markup import Markup, element, grid
@@ -113,5 +113,5 @@ def _table(rows: Sequence[StepRow], left_out: int, replayed: Collection[str]) ->
 
 
 def _line(row: StepRow, replayed: Collection[str]) -> tuple[str, ...]:
-    slot, kind, outcome, *rest = cells_of(replace(row, slot=cut(row.slot, LONGEST)))
+    slot, kind, outcome, *rest = cells_of(row._replace(slot=cut(row.slot, LONGEST)))
     return slot, kind, mark("replayed" if row.slot in replayed and outcome == "done" else outcome), *rest

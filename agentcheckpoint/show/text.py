@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from agentcheckpoint.core.ledger import fold_entries, logged_money, money, report
 from agentcheckpoint.core.lifecycle import since_restart
@@ -23,12 +23,14 @@ from agentcheckpoint.show.layout import Column, cut, lay_out, plain
 
 Outcome: TypeAlias = Literal["done", "overridden", "failed", "rejected", "unfinished"]
 
-_FREE = report(())
-"""What most steps cost: it is told once."""
+# Unions would be built for each entry anew.
+_ENDED = (Done, Failed)
+_TOLD = (Done, Intent, Failed, Rejected, Withdrawn)
+_NOTHING = (0, None, None, True)
+"""What most steps have bought."""
 
 
-@dataclass(frozen=True)
-class StepRow:
+class StepRow(NamedTuple):
     """What one slot of a run came to.
 
     Attributes:
@@ -56,7 +58,7 @@ class StepRow:
     at: int
 
 
-@dataclass
+@dataclass(slots=True)
 class _Story:
     """A slot while the log is being read."""
 
@@ -69,26 +71,23 @@ class _Story:
     ms: int = 0
     at: int = 0
 
-    def tell(self, entry: Intent | Withdrawn | Done | Failed | Rejected) -> None:
-        if isinstance(entry, Rejected):
-            # A refusal of an answer that has been replaced since says nothing of the one that stands.
-            if self.done is not None and entry.target == self.done.id:
-                self.outcome, self.done, self.at = "rejected", None, entry.at
-            return
-        if isinstance(entry, Withdrawn):
-            self.tries, self.pending, self.at = max(0, self.tries - 1), False, entry.at
-            return
-        if isinstance(entry, Intent) or not self.pending:
+    def tell(self, entry: Done | Failed | Intent | Withdrawn | Rejected) -> None:
+        if isinstance(entry, _ENDED):
+            self.tries += not self.pending
+            self.pending, self.at = False, entry.at
+            self.kind, self.ms = entry.kind, entry.ms
+            self.outcome, self.done = "failed", None
+            if isinstance(entry, Done):
+                self.outcome, self.done = "overridden" if entry.overridden else "done", entry
+        elif isinstance(entry, Intent):
             self.tries += 1
-        self.pending = isinstance(entry, Intent)
-        self.at = entry.at
-        if isinstance(entry, Intent):
+            self.pending, self.at = True, entry.at
             self.outcome, self.done, self.ms = "unfinished", None, 0
-            return
-        self.kind, self.ms = entry.kind, entry.ms
-        self.outcome, self.done = "failed", None
-        if isinstance(entry, Done):
-            self.outcome, self.done = "overridden" if entry.overridden else "done", entry
+        elif isinstance(entry, Withdrawn):
+            self.tries, self.pending, self.at = max(0, self.tries - 1), False, entry.at
+        elif self.done is not None and entry.target == self.done.id:
+            # A refusal of an answer that has been replaced since says nothing of the one that stands.
+            self.outcome, self.done, self.at = "rejected", None, entry.at
 
 
 def step_rows(entries: Sequence[LogEntry]) -> list[StepRow]:
@@ -98,30 +97,44 @@ def step_rows(entries: Sequence[LogEntry]) -> list[StepRow]:
     """
     stories: dict[str, _Story] = {}
     for entry in since_restart(entries):
-        if isinstance(entry, Intent | Withdrawn | Done | Failed | Rejected):
-            stories.setdefault(entry.slot, _Story()).tell(entry)
+        if isinstance(entry, _TOLD):
+            story = stories.get(entry.slot)
+            if story is None:
+                story = stories[entry.slot] = _Story()
+            story.tell(entry)
     bought: dict[str, list[LedgerEntry]] = {}
     for attempt in fold_entries(logged_money(entries)).values():
         # An attempt may be known by its money alone.
         stories.setdefault(attempt.slot, _Story(at=attempt.at))
         bought.setdefault(attempt.slot, []).append(attempt)
-    return [_row(slot, story, bought.get(slot, [])) for slot, story in stories.items()]
+    return [_row(slot, story, bought.get(slot, ())) for slot, story in stories.items()]
 
 
-def _row(slot: str, story: _Story, attempts: list[LedgerEntry]) -> StepRow:
-    sums = report(attempts) if attempts else _FREE
-    bought = [attempt for attempt in attempts if attempt.bill in ("paid", "wasted")]
+def _row(slot: str, story: _Story, attempts: Sequence[LedgerEntry]) -> StepRow:
+    bought, usage, cost, priced = _bought(attempts) if attempts else _NOTHING
     return StepRow(
         slot=slot,
         kind=story.kind,
         outcome=story.outcome,
-        attempts=max(story.tries, sums.attempts),
+        attempts=max(story.tries, bought),
         ms=story.ms,
-        usage=sums.usage if any(attempt.usage is not None for attempt in bought) else None,
-        cost=sums.spent if len(bought) > sums.unpriced else None,
-        priced=not sums.unpriced and not sums.unresolved,
+        usage=usage,
+        cost=cost,
+        priced=priced,
         size=None if story.done is None else story.done.payload.size,
         at=story.at,
+    )
+
+
+def _bought(attempts: Sequence[LedgerEntry]) -> tuple[int, Usage | None, int | None, bool]:
+    """How many attempts to pay there were; and the usage, cost and whether it is the whole cost, as a row has them."""
+    sums = report(attempts)
+    bought = [attempt for attempt in attempts if attempt.bill in ("paid", "wasted")]
+    return (
+        sums.attempts,
+        sums.usage if any(attempt.usage is not None for attempt in bought) else None,
+        sums.spent if len(bought) > sums.unpriced else None,
+        not sums.unpriced and not sums.unresolved,
     )
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from agentcheckpoint.core.models import Done
+from agentcheckpoint.core.models import Done, line_of
 from agentcheckpoint.errors import CheckpointCorrupt
 
 CREATE_TABLE = """CREATE TABLE IF NOT EXISTS agentcheckpoint_steps (
@@ -38,6 +38,8 @@ PRUNE = (
 )
 """Rows of one run go together: its newest one says how old it is."""
 
+_DONE = TypeAdapter(Done)
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -53,7 +55,7 @@ class Place:
 
     def row(self, done: Done, result: bytes, token: str) -> dict[str, Any]:
         """The values of a new row."""
-        record = done.model_dump_json(exclude_none=True)
+        record = line_of(done)
         return self.values() | {"record": record, "result": result, "token": token, "at": done.at}
 
 
@@ -67,7 +69,7 @@ def parse_row(place: Place, rows: Sequence[Sequence[Any]]) -> tuple[Done, bytes]
         return None
     record, result = rows[0]
     try:
-        return Done.model_validate_json(record), bytes(result)
+        return _DONE.validate_json(record), bytes(result)
     except (ValidationError, TypeError) as exc:
         raise CheckpointCorrupt(
             f"run {place.run!r}, step {place.slot!r}: its row in agentcheckpoint_steps cannot be read: {exc}",

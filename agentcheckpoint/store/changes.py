@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
-from agentcheckpoint.core.models import Done, Logged
+from agentcheckpoint.core.models import Done, LogEntry, Logged, line_of
 from agentcheckpoint.store.effects import Command, Line, Refusal, Reply, executed
 from agentcheckpoint.store.marks import Marks
 
@@ -63,6 +64,10 @@ class Change:
     """Items of an unordered loop that an unlogged one marks."""
     beside: Beside | None = None
     """A user's transaction, of which this is a part."""
+
+    def line(self) -> str:
+        """The entry as it is stored; an unlogged one is not."""
+        return "" if self.unlogged else line_of(cast(LogEntry, self.entry))
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,7 @@ def commit(
         LeaseLost, RunDeleted, CommitUnknown, StoreUnavailable, StoreRefused, CheckpointsLost, CheckpointCorrupt,
         RunMisuse (in a forked child).
     """
-    line = change.entry.model_dump_json(exclude_none=True)
+    line = change.line()
     try:
         return (yield from _commit(_Job(fence, change, line, new_token, step, same)))
     except AgentCheckpointError as exc:

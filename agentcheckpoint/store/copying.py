@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from agentcheckpoint.core.models import Birth, Done
+from agentcheckpoint.core.models import Birth, Done, line_of
 from agentcheckpoint.store.effects import Command, Protocol
 from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.keys import BIRTH
@@ -50,13 +50,13 @@ def copy_run(copy: Copy, new_token: Callable[[int], str]) -> Protocol[None]:
 
 def _copy(copy: Copy, token: str, times: int) -> Protocol[tuple[int, int]]:
     data = () if copy.input is None else (copy.birth.id, copy.input)
-    yield from write_piece(copy.target, token, (_line(copy.birth),), (BIRTH, copy.birth.id, *data), times)
+    yield from write_piece(copy.target, token, (line_of(copy.birth),), (BIRTH, copy.birth.id, *data), times)
     for piece in _pieces(copy.records):
         wanted = [done.id for done in piece if done.id not in copy.given]
         found = (yield from read_results(copy.source, copy.token, wanted)) if wanted else {}
         made = [copy.convert(done, copy.given.get(done.id) or found[done.id]) for done in piece]
         pairs = [part for done, result in made for part in (done.id, result)]
-        yield from write_piece(copy.target, token, [_line(done) for done, _ in made], pairs, times)
+        yield from write_piece(copy.target, token, [line_of(done) for done, _ in made], pairs, times)
     size = 1 + len(copy.records)
     return size, size + (copy.input is not None)
 
@@ -77,7 +77,3 @@ def _pieces(records: Sequence[Done]) -> Iterator[list[Done]]:
         size += done.payload.size
     if piece:
         yield piece
-
-
-def _line(entry: Birth | Done) -> str:
-    return entry.model_dump_json(exclude_none=True)

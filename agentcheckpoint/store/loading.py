@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from pydantic_core import from_json
 
 from agentcheckpoint.core import ids
@@ -15,6 +15,7 @@ from agentcheckpoint.core.cursors import trouble_in
 from agentcheckpoint.core.lifecycle import about
 from agentcheckpoint.core.log_rules import contradiction
 from agentcheckpoint.core.models import (
+    LOG_ENTRY,
     SCHEMA,
     Birth,
     LedgerEntry,
@@ -28,7 +29,7 @@ from agentcheckpoint.store.effects import Command, Refusal, Reply, ms_of
 from agentcheckpoint.store.garbage import uncollected
 from agentcheckpoint.store.keys import BIRTH, RunKeys, is_token
 
-_LOG_ENTRY: TypeAdapter[LogEntry] = TypeAdapter(LogEntry)
+_VALIDATE = LOG_ENTRY.validator.validate_json
 LOAD_REPLIES = 7
 
 META = (BIRTH, "schema", "state", "attempt", "due")
@@ -158,15 +159,14 @@ def refuse_newer(run_id: str, key: str, schema: Reply) -> None:
 
 def parse_entry(run_id: str, key: str, index: int, line: object) -> LogEntry:
     """One line of a log."""
-    where = f"{key}[{index}]"
     if not isinstance(line, bytes):
-        raise corrupt(run_id, where, f"it is {type(line).__name__}, not bytes")
+        raise corrupt(run_id, f"{key}[{index}]", f"it is {type(line).__name__}, not bytes")
     try:
-        entry = _LOG_ENTRY.validate_json(line)
+        entry: LogEntry = _VALIDATE(line)
     except ValidationError as exc:
-        raise _explain(run_id, where, line, exc) from None
+        raise _explain(run_id, f"{key}[{index}]", line, exc) from None
     if entry.v > SCHEMA:
-        raise _too_new(run_id, where, entry.v)
+        raise _too_new(run_id, f"{key}[{index}]", entry.v)
     return entry
 
 

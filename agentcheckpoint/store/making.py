@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 
-from agentcheckpoint.core.models import SCHEMA, About, Birth, Opened, Restarted
+from agentcheckpoint.core.models import SCHEMA, About, Birth, Opened, Restarted, line_of
 from agentcheckpoint.errors import CommitUnknown, RunDeleted, RunExists, RunNotFound, StoreUnavailable
 from agentcheckpoint.store.effects import Command, Lost, NotSent, Packet, Pause, Protocol, Refusal, executed
 from agentcheckpoint.store.fence import Fence
@@ -16,7 +17,7 @@ from agentcheckpoint.store.refusals import NotNow, nothing_applied, raise_refusa
 
 def birth_commands(keys: RunKeys, token: str, birth: Birth, data: bytes | None) -> Iterator[Command]:
     """A new run: its birth marks, and what it is about."""
-    yield ("RPUSH", keys.log(token), birth.model_dump_json(exclude_none=True))
+    yield ("RPUSH", keys.log(token), line_of(birth))
     stored = () if data is None else (birth.id, data)
     yield ("HSET", keys.results(token), BIRTH, birth.id, *stored)
     yield born_command(keys, token, birth)
@@ -34,8 +35,8 @@ def unbegun_command(keys: RunKeys, token: str, birth: Birth) -> Command:
 
 def restart_commands(keys: RunKeys, token: str, birth: Birth, data: bytes | None) -> Iterator[Command]:
     """A run is begun afresh: what it is about now. Nothing of what it was asked before holds any more."""
-    restarted = Restarted.model_validate({name: getattr(birth, name) for name in About.model_fields})
-    yield ("RPUSH", keys.log(token), restarted.model_dump_json(exclude_none=True))
+    restarted = Restarted(**{field.name: getattr(birth, field.name) for field in fields(About)})
+    yield ("RPUSH", keys.log(token), line_of(restarted))
     yield ("DEL", keys.cancel, keys.answers)
     if data is not None:
         yield ("HSET", keys.results(token), restarted.id, data)
@@ -44,7 +45,7 @@ def restart_commands(keys: RunKeys, token: str, birth: Birth, data: bytes | None
 
 def attempt_commands(keys: RunKeys, token: str, entry: Opened, state: str) -> Iterator[Command]:
     """A new attempt is noted."""
-    yield ("RPUSH", keys.log(token), entry.model_dump_json(exclude_none=True))
+    yield ("RPUSH", keys.log(token), line_of(entry))
     yield ("HSET", keys.meta(token), "schema", SCHEMA, "attempt", entry.attempt, "state", state, "due", "")
 
 

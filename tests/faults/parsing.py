@@ -12,7 +12,7 @@ from agentcheckpoint.core import ledger
 from agentcheckpoint.core.codec import annotation_of, result_type
 from agentcheckpoint.core.cursors import FIELD, Cursors, parse_cursor
 from agentcheckpoint.core.journal import Journal
-from agentcheckpoint.core.models import SCHEMA, About, Birth, Closed, Done, RunState
+from agentcheckpoint.core.models import LOG_ENTRY, SCHEMA, About, Birth, Closed, Done, RunState
 from agentcheckpoint.explain import busy_error, placed
 from agentcheckpoint.openai.answer import Answer
 from agentcheckpoint.options import RunOptions
@@ -127,7 +127,7 @@ def _differs(entry: Any, line: bytes) -> str | None:
         return f"a line was taken that is no JSON: {exc}"
     if entry.v != stands.get("v", SCHEMA) or not 1 <= entry.v <= SCHEMA:
         return f"schema {entry.v} was taken"
-    return _unlike(entry.model_dump(mode="json", exclude_none=True), stands, "$")
+    return _unlike(LOG_ENTRY.dump_python(entry, mode="json", exclude_none=True), stands, "$")
 
 
 def _unlike(taken: Any, stands: Any, where: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from agentcheckpoint.core.models import Birth, Done, Inputs, Opened, Payload
+from agentcheckpoint.core.models import Birth, Done, Inputs, Opened, Payload, line_of
 from agentcheckpoint.store.claim import Opening
 from agentcheckpoint.store.commit import Change, commit
 from agentcheckpoint.store.effects import Packet, Pause, Refusal
@@ -158,7 +158,7 @@ def a_load(token: str, *entries: Any, meta: dict[str, str] | None = None, result
     }
     stored = 1 + sum(isinstance(entry, Done) for entry in log) if results is None else results
     return [
-        [entry.model_dump_json(exclude_none=True).encode() for entry in log],
+        [line_of(entry).encode() for entry in log],
         [word.encode() for pair in (fields | (meta or {})).items() for word in pair],
         stored,
         b"birth",
