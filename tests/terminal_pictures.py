@@ -78,6 +78,8 @@ def draw() -> str:
         for death in (True, False):
             ended = subprocess.run([sys.executable, __file__, url, *(["die"] if death else [])], timeout=100)
             assert ended.returncode == (-signal.SIGKILL if death else 0)
+            if death:
+                time.sleep(1)  # so long that it is always cut out, however fast the next one starts
         console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor")
         for words in COMMANDS:
             console.print(Text.assemble(("$ ", "dim"), (f"agentcheckpoint {' '.join(words)}", "bold")))
