@@ -34,19 +34,24 @@ def _split(name: str) -> tuple[str, str, str]:
     return before + begin, inside, end + after
 
 
-def machine(libraries: Iterable[str]) -> str:
-    """The machine, its load at the moment, and what was measured on it.
+def own_versions() -> list[str]:
+    """Of the libraries that cost time in this environment."""
+    return [f"{name} {version(name)}" for name in ("redis", "hiredis", "pydantic", "openai")]
+
+
+def machine(versions: Iterable[str], load: float) -> str:
+    """The machine, and what was measured on it.
 
     Args:
-        libraries: names of distributions, whose versions are told.
+        versions: names of libraries, each with its version.
+        load: of the machine before the run.
     """
     with server("no") as url, redis.Redis.from_url(url) as client:
         told = client.info("server")
     serving = f"{told.get('server_name', 'redis')} {told.get('valkey_version', told['redis_version'])}"
     cpu = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    versions = ", ".join((f"{serving} on loopback", *(f"{name} {version(name)}" for name in libraries)))
     return (
         f"{cpu[1] if cpu else platform.processor()}, {os.cpu_count()} cores; {platform.system()} "
-        f"{platform.release()}; Python {platform.python_version()}; {versions}. "
-        f"Load before the run: {os.getloadavg()[0]:.1f}."
+        f"{platform.release()}; Python {platform.python_version()}; {serving} on loopback; {', '.join(versions)}. "
+        f"Load before the run: {load:.1f}."
     )

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 
 from .core import Row, Scale
-from .page import machine, part, write_part
+from .page import machine, own_versions, part, write_part
 from .table import ROWS
-
-LIBRARIES = ("redis", "hiredis", "pydantic", "openai")
 
 
 def main() -> None:
     """Measures, and writes. With other work on the machine the ratios mean little: its load is told."""
-    about, parts = machine(LIBRARIES), sys.argv[1:]
+    load, parts = os.getloadavg()[0], sys.argv[1:]
     written = part("measured").splitlines() if parts else []
     lines = {line.split(" | ")[0]: line for line in written if line.startswith("| ")}
     for name, measure in ROWS.items():
@@ -22,7 +21,7 @@ def main() -> None:
             row = measure(Scale(quick=False))
             print(name, row.as_json(), flush=True)
             lines[f"| {row.name}"] = _line(row)
-    write_part("measured", f"{about}\n\n{_table(lines.values())}")
+    write_part("measured", f"{machine(own_versions(), load)}\n\n{_table(lines.values())}")
 
 
 HEADING = ("| what | goal | median | spread | |", "| --- | --- | --- | --- | --- |")

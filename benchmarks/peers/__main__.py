@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 from ..page import machine, write_part
 from .environment import install
@@ -15,8 +17,8 @@ from .measuring import Measured, measure
 from .table import OURS
 
 HEADING = (
-    "| what | a step, µs | spread | beside ours | resume, ms | spread | what it does |",
-    "| --- | --- | --- | --- | --- | --- | --- |",
+    "| what | a step, µs | spread | beside ours | resume, ms | spread |",
+    "| --- | --- | --- | --- | --- | --- |",
 )
 
 
@@ -32,13 +34,13 @@ def main() -> int:
     given = options.parse_args()
     if given.what == "install":
         return 0 if install(given.directory) else 1
-    about = machine(())
+    load = os.getloadavg()[0]
     table = measure(given.directory, given.rounds, given.steps, given.recorded)
     if given.output == "json":
         for row in table:
             print(json.dumps(as_json(row), ensure_ascii=False))
     else:
-        write_part("peers", _section(about, table, given))
+        write_part("peers", _section(table, given, load))
     return 1 if any(row.unknown for row in table) else 0
 
 
@@ -48,24 +50,23 @@ def as_json(row: Measured) -> dict[str, object]:
     return {"name": row.peer.name, **({"unknown": row.unknown} if row.unknown else known)}
 
 
-def _section(about: str, table: Sequence[Measured], given: argparse.Namespace) -> str:
+def _section(table: Sequence[Measured], given: argparse.Namespace, load: float) -> str:
     ours = next(row for row in table if row.peer is OURS)
     versions = dict.fromkeys(name for row in table for name in row.versions.split(", ") if name)
-    what = (
+    how = (
         f"{given.rounds} rounds by turns, in each a run of {given.steps} steps, and the resume of a run of "
-        f"{given.recorded:,}. Median, and the least and the greatest."
+        f"{given.recorded:,}. Median, and the least and the greatest; beside ours: the median of the rounds' ratios."
     )
-    lines = [_line(row, ours) for row in table]
-    return "\n".join((f"{about} {', '.join(versions)}.\n\n{what}\n", *HEADING, *lines))
+    lines = (*HEADING, *(_line(row, ours) for row in table))
+    told = (fill(f"- **{row.peer.name}.** {row.peer.differs}", 120, subsequent_indent="  ") for row in table)
+    return "\n\n".join((fill(machine(versions, load), 120), fill(how, 120), "\n".join(lines), "\n".join(told)))
 
 
 def _line(row: Measured, ours: Measured) -> str:
-    name, differs = row.peer.name, row.peer.differs
     if row.unknown:
-        return f"| {name} | unknown | | | unknown | | not measured: {row.unknown.replace('|', ' ')} |"
+        return f"| {row.peer.name} | unknown | {row.unknown.replace('|', ' ')} | | | |"
     beside = statistics.median(theirs / mine for theirs, mine in zip(row.steps, ours.steps, strict=False))
-    step, resume = _cells(row.steps, 1e6), _cells(row.resumes, 1e3)
-    return f"| {name} | {step} | {beside:.1f} x | {resume} | {differs} |"
+    return f"| {row.peer.name} | {_cells(row.steps, 1e6)} | {beside:.1f} x | {_cells(row.resumes, 1e3)} |"
 
 
 def _cells(seconds: Sequence[float], unit: float) -> str:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import psycopg
 from absurd_sdk import Absurd
 from driver import result, serve
 
@@ -21,7 +22,9 @@ class Tasks:
     def __init__(self, url):
         absurdctl = os.path.join(os.path.dirname(sys.executable), "absurdctl")
         subprocess.run([absurdctl, "init", "-d", url], check=True)
-        self.short, self.long = Absurd(url, "short"), Absurd(url, "long")
+        connection = psycopg.connect(url, autocommit=True)
+        self.version = connection.info.parameter_status("server_version")
+        self.short, self.long = Absurd(connection, "short"), Absurd(connection, "long")
         self.short.create_queue()
         self.long.create_queue()
         self.short.register_task("work")(self._work)
@@ -55,4 +58,5 @@ class Tasks:
         raise Interrupted
 
 
-serve(Tasks(sys.argv[1]), "absurd-sdk", "psycopg")
+tasks = Tasks(sys.argv[1])
+serve(tasks, "absurd-sdk", "psycopg", Postgres=tasks.version)

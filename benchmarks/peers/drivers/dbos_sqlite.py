@@ -54,5 +54,5 @@ class Dbos:
 
 DBOS(config={"name": "peer", "system_database_url": f"sqlite:///{sys.argv[1]}/dbos.sqlite", "log_level": "ERROR"})
 DBOS.launch()
-serve(Dbos(), "dbos")
+serve(Dbos(), "dbos", SQLite=sqlite3.sqlite_version)
 DBOS.destroy()

@@ -17,7 +17,7 @@ def result():
     return "x" * 200
 
 
-def serve(peer, *distributions):
+def serve(peer, *distributions, **others):
     """Answers until the input ends. First it tells the versions of what it measures.
 
     Args:
@@ -25,12 +25,13 @@ def serve(peer, *distributions):
             run of so many, and leaves it unended; ``resume(steps)``: the seconds from taking it up to its first step
             that is new. After that it is as it was.
         distributions: the names of what it measures.
+        others: the versions of what is no distribution.
 
     Raises:
         AssertionError: it did not do the work: a step was left out, or one done again.
     """
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in distributions)
-    print(json.dumps(versions), file=ANSWERS, flush=True)
+    versions = {name: importlib.metadata.version(name) for name in distributions} | others
+    print(json.dumps(", ".join(map(" ".join, versions.items()))), file=ANSWERS, flush=True)
     for line in sys.stdin:
         question, steps = line.split()
         CALLS.clear()

@@ -1,6 +1,7 @@
 """A LangGraph graph of one node that goes round, each superstep saved to SQLite before the next (durability="sync")."""
 
 import itertools
+import sqlite3
 import sys
 import time
 from typing import TypedDict
@@ -67,4 +68,4 @@ class Graph:
 
 with SqliteSaver.from_conn_string(f"{sys.argv[1]}/graph.sqlite") as opened:
     opened.conn.execute("PRAGMA synchronous=FULL")
-    serve(Graph(opened), "langgraph", "langgraph-checkpoint-sqlite")
+    serve(Graph(opened), "langgraph", "langgraph-checkpoint-sqlite", SQLite=sqlite3.sqlite_version)

@@ -1,6 +1,7 @@
 """LangGraph's functional API: an entrypoint that calls a @task for each step, saved to SQLite behind its back."""
 
 import itertools
+import sqlite3
 import sys
 import time
 
@@ -58,4 +59,4 @@ class Tasks:
 
 with SqliteSaver.from_conn_string(f"{sys.argv[1]}/tasks.sqlite") as opened:
     opened.conn.execute("PRAGMA synchronous=FULL")
-    serve(Tasks(opened), "langgraph", "langgraph-checkpoint-sqlite")
+    serve(Tasks(opened), "langgraph", "langgraph-checkpoint-sqlite", SQLite=sqlite3.sqlite_version)
