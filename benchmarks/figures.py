@@ -24,13 +24,11 @@ class Figure:
     """One picture.
 
     Attributes:
-        name: of its file, without the ending.
         title, across, up: what it shows, and what its axes are.
         curves: by name: of each x what was measured of it, once or several times.
         decades: the y axis is logarithmic, as the x axis always is; else it begins at zero.
     """
 
-    name: str
     title: str
     across: str
     up: str

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.growth``: how cost grows, measured and drawn into docs/pictures."""
+"""``python -m benchmarks.growth [FIGURE...]``: how cost grows, measured and drawn into docs/pictures."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from typing import Any, TypeAlias
 import agentcheckpoint as ac
 
 from .commits import make_async
-from .core import Measure, fastest, median_time, median_time_async, whole_time
+from .core import Measure, median_time, median_time_async, whole_time
 from .figures import Figure, drawn
 from .page import PAGE, machine, own_versions, write_part
 from .parallel import opened, side_by_side, together
 from .resumes import fill, read, resume
 from .servers import server
 
-MODES = {"fsync always": "always", "no file": "no"}
+MODES = {"synced": "always", "no file": "no"}
+AT_LEAST = 200
+"""Steps that are timed together: one alone on a loop that has just begun is slower than it need be."""
 PICTURES = PAGE.parent / "pictures"
 Measures: TypeAlias = dict[tuple[str, int], Measure]
 """By the names of the curve and of the point."""
@@ -44,14 +46,15 @@ class Sweep:
 def main() -> None:
     """Measures, draws, and tells the page on which machine."""
     options = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
+    options.add_argument("figures", nargs="*", metavar="FIGURE", help=f"{', '.join(FIGURES)}; all of them if not given")
     options.add_argument("--into", type=Path, help="a directory for the pictures; the page is left as it is")
     options.add_argument("--rounds", type=int, default=5, help="at least 5, to be trusted")
     options.add_argument("--largest", type=int, help="leaves out what is larger, but for the first two of each axis")
     given = options.parse_args()
     sweep, load = Sweep(given.rounds, given.largest), os.getloadavg()[0]
-    for measured in FIGURES:
-        figure = measured(sweep)
-        path = (given.into or PICTURES) / f"growth-{figure.name}.svg"
+    for name in given.figures or FIGURES:
+        figure = FIGURES[name](sweep)
+        path = (given.into or PICTURES) / f"growth-{name}.svg"
         path.write_text(f"{drawn(figure)}\n", "utf-8")
         print(path.name, figure.curves, flush=True)
     if given.into is None:
@@ -72,7 +75,7 @@ def steps(sweep: Sweep) -> Figure:
                     loop.run(together(run, min(500, size - begun)))
                 measures[mode, size] = partial(_one_more, loop, run)
         curves = by_turns(measures, sweep.rounds)
-    return Figure("steps", "A step by the steps before it", "steps recorded before", "µs", curves)
+    return Figure("A step by the steps before it", "steps recorded before", "µs", curves)
 
 
 def _one_more(loop: asyncio.Runner, run: Any) -> float:
@@ -88,7 +91,7 @@ def resumes(sweep: Sweep) -> Figure:
             measures["resume", size] = partial(_milliseconds, resume(url, f"r{size}", size))
             measures["bare read", size] = partial(_milliseconds, read(url, f"r{size}"))
         curves = by_turns(measures, sweep.rounds)
-    return Figure("resumes", "A resume by its steps", "steps recorded", "ms", curves, decades=True)
+    return Figure("A resume by its steps", "steps recorded", "ms", curves, decades=True)
 
 
 def _milliseconds(measure: Measure) -> float:
@@ -104,7 +107,7 @@ def payloads(sweep: Sweep) -> Figure:
             for size in sweep.sizes(100, 1_000, 10_000, 100_000, 1_000_000):
                 measures[mode, size] = partial(_returning, run, size)
         curves = by_turns(measures, sweep.rounds)
-    return Figure("payloads", "A step by the size of its result", "bytes of the result", "µs", curves, decades=True)
+    return Figure("A step by the size of its result", "bytes of the result", "µs", curves, decades=True)
 
 
 def _returning(run: Any, size: int) -> float:
@@ -126,11 +129,17 @@ def widths(sweep: Sweep) -> Figure:
             for width in sweep.sizes(1, 2, 5, 10, 20, 50, 100, 200, 500):
                 measures[mode, width] = partial(_at_once, loop, run, width)
         curves = by_turns(measures, sweep.rounds)
-    return Figure("widths", "Steps per second by their number at once", "steps at once", "steps per second", curves)
+    return Figure("Steps per second by their number at once", "steps at once", "steps per second", curves)
 
 
 def _at_once(loop: asyncio.Runner, run: Any, width: int) -> float:
-    return width / fastest(lambda: whole_time(lambda: loop.run(together(run, width))))()
+    times = max(1, AT_LEAST // width)
+
+    async def by_and_by() -> None:
+        for _ in range(times):
+            await together(run, width)
+
+    return times * width / whole_time(lambda: loop.run(by_and_by()))
 
 
 def runs(sweep: Sweep) -> Figure:
@@ -144,11 +153,12 @@ def runs(sweep: Sweep) -> Figure:
             for size in sizes:
                 measures[mode, size] = partial(_beside, loop, all_of_them[:size])
         curves = by_turns(measures, sweep.rounds)
-    return Figure("runs", "Steps per second by the runs at once", "runs at once", "steps per second", curves)
+    return Figure("Steps per second by the runs at once", "runs at once", "steps per second", curves)
 
 
 def _beside(loop: asyncio.Runner, some: list[Any]) -> float:
-    return 10 * len(some) / whole_time(lambda: loop.run(side_by_side(some, 10)))
+    each = max(10, AT_LEAST // len(some))
+    return each * len(some) / whole_time(lambda: loop.run(side_by_side(some, each)))
 
 
 def by_turns(measures: Measures, rounds: int) -> dict[str, dict[int, list[float]]]:
@@ -163,7 +173,7 @@ def by_turns(measures: Measures, rounds: int) -> dict[str, dict[int, list[float]
     return curves
 
 
-FIGURES = (steps, resumes, payloads, widths, runs)
+FIGURES = {figure.__name__: figure for figure in (steps, resumes, payloads, widths, runs)}
 
 if __name__ == "__main__":
     main()
