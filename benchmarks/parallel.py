@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import redis.asyncio
@@ -19,60 +20,60 @@ WIDTH = 500
 RUNS = 50
 
 
+@contextlib.contextmanager
+def opened(loop: asyncio.Runner, url: str, count: int) -> Iterator[list[Any]]:
+    """So many new runs, open on the loop while the block runs."""
+    openers = [ac.run(f"bench-{n}", store=url) for n in range(count)]
+    yield [loop.run(opener.__aenter__()) for opener in openers]
+    for opener in openers:
+        loop.run(opener.__aexit__(None, None, None))
+
+
+async def together(run: Any, width: int) -> None:
+    """So many steps of the run at once."""
+    await asyncio.gather(*(run.step("s", make_async) for _ in range(width)))
+
+
+async def one_by_one(run: Any, count: int) -> None:
+    """So many steps of the run, one after the other."""
+    for _ in range(count):
+        await run.step("s", make_async)
+
+
+async def side_by_side(runs: list[Any], steps: int) -> None:
+    """So many steps of each run, all runs at once."""
+    await asyncio.gather(*(one_by_one(run, steps) for run in runs))
+
+
 def parallel_steps(scale: Scale) -> Row:
     """Steps of one run in a ``gather``, against the same one after the other: steps per second."""
-    one_by_one = scale.size(200, 60)
-    with server("always") as url, asyncio.Runner() as loop:
-        opener = ac.run("bench", store=url)
-        run: Any = loop.run(opener.__aenter__())
-
-        async def together() -> None:
-            await asyncio.gather(*(run.step("s", make_async) for _ in range(WIDTH)))
-
-        async def alone() -> None:
-            for _ in range(one_by_one):
-                await run.step("s", make_async)
-
-        row = compare(
+    few = scale.size(200, 60)
+    with server("always") as url, asyncio.Runner() as loop, opened(loop, url, 1) as (run,):
+        return compare(
             f"{WIDTH} parallel steps of one run / one after the other, fsync always, steps per second",
-            lambda: whole_time(lambda: loop.run(together())) / WIDTH,
-            lambda: whole_time(lambda: loop.run(alone())) / one_by_one,
+            lambda: whole_time(lambda: loop.run(together(run, WIDTH))) / WIDTH,
+            lambda: whole_time(lambda: loop.run(one_by_one(run, few))) / few,
             Goal("at least", 8),
             scale.rounds,
             faster=True,
         )
-        loop.run(opener.__aexit__(None, None, None))
-        return row
 
 
 def concurrent_runs(scale: Scale) -> Row:
     """Runs on one loop, against as many tasks that each send bare pipelines over redis-py's asyncio pool."""
     steps = scale.size(40, 8)
-    numbers = itertools.count()
     with server("always") as url, asyncio.Runner() as loop:
         with ac.run("sample", store=url) as sample:
             commands = of_one_commit(sample, make)[1]
-        opened = [ac.run(f"bench-{next(numbers)}", store=url) for _ in range(RUNS)]
-        runs: list[Any] = [loop.run(opener.__aenter__()) for opener in opened]
-
-        async def one(run: Any) -> None:
-            for _ in range(steps):
-                await run.step("s", make_async)
-
-        async def ours() -> None:
-            await asyncio.gather(*map(one, runs))
-
-        row = compare(
-            f"{RUNS} concurrent runs / redis-py's asyncio pool, fsync always, steps per second",
-            lambda: whole_time(lambda: loop.run(ours())),
-            lambda: whole_time(lambda: loop.run(_pool(url, commands, steps))),
-            Goal("at least", 4),
-            scale.rounds,
-            faster=True,
-        )
-        for opener in opened:
-            loop.run(opener.__aexit__(None, None, None))
-        return row
+        with opened(loop, url, RUNS) as runs:
+            return compare(
+                f"{RUNS} concurrent runs / redis-py's asyncio pool, fsync always, steps per second",
+                lambda: whole_time(lambda: loop.run(side_by_side(runs, steps))),
+                lambda: whole_time(lambda: loop.run(_pool(url, commands, steps))),
+                Goal("at least", 4),
+                scale.rounds,
+                faster=True,
+            )
 
 
 async def _pool(url: str, commands: list[tuple[Any, ...]], steps: int) -> None:

@@ -37,7 +37,7 @@ def replay(scale: Scale) -> Row:
     """A recorded step, called again, against taking the fingerprint of its input and decoding its result."""
     steps = scale.size(STEPS, 500)
     with server("no") as url:
-        _fill(url, "r", steps)
+        fill(url, "r", steps)
         opener = ac.run("r", store=url)
         run = opener.__enter__()
         run.step("look up", look_up, "question")  # the window of results is here
@@ -55,7 +55,7 @@ def replay_async(scale: Scale) -> Row:
     """The same, awaited."""
     steps = scale.size(STEPS, 500)
     with server("no") as url, asyncio.Runner() as loop:
-        _fill(url, "r", steps)
+        fill(url, "r", steps)
         opener = ac.run("r", store=url)
         run = loop.run(opener.__aenter__())
         loop.run(median_time_async(lambda: run.step("look up", look_up_async, "question"), 1))
@@ -84,30 +84,30 @@ def resume_to_the_new_step(scale: Scale) -> Row:
     """Opening a run and replaying all of its steps, until the first new one is called, against one bare read."""
     steps = scale.size(STEPS, 1_000)
     with server("no") as url:
-        _fill(url, "r", steps)
+        fill(url, "r", steps)
         name = f"resume of {steps:,} steps to the new one / read and decode the same bytes"
-        return compare(name, _resume(url, "r", steps), _read(url, "r"), Goal("at most", 2), scale.rounds)
+        return compare(name, resume(url, "r", steps), read(url, "r"), Goal("at most", 2), scale.rounds)
 
 
 def opening(scale: Scale) -> Row:
     """Opening it alone: the part of a resume before the agent's first call."""
     steps = scale.size(STEPS, 1_000)
     with server("no") as url:
-        _fill(url, "r", steps)
+        fill(url, "r", steps)
         name = f"opening of a run of {steps:,} steps / read and decode the same bytes"
-        return compare(name, _resume(url, "r", 0), _read(url, "r"), Goal("at most", 2), scale.rounds)
+        return compare(name, resume(url, "r", 0), read(url, "r"), Goal("at most", 2), scale.rounds)
 
 
 def long_resume(scale: Scale) -> Row:
     """A run ten times as long."""
     short, long = scale.size(STEPS, 300), scale.size(LONG, 3_000)
     with server("no") as url:
-        _fill(url, "short", short)
-        _fill(url, "long", long)
+        fill(url, "short", short)
+        fill(url, "long", long)
         return compare(
             f"resume of {long:,} steps / of {short:,}",
-            _resume(url, "long", long),
-            _resume(url, "short", short),
+            resume(url, "long", long),
+            resume(url, "short", short),
             Goal("at most", 12),
             max(3, scale.rounds // 2),
         )
@@ -117,7 +117,7 @@ def round_trips(scale: Scale) -> Row:
     """The packets of a resume, less one for each MB of results."""
     steps = scale.size(10_000, 2_000)
     with server("no") as url:
-        _fill(url, "r", steps)
+        fill(url, "r", steps)
         with watched() as seen, ac.run("r", store=url) as run:
             _call_all(run, steps)
             packets = len(seen)
@@ -127,16 +127,16 @@ def round_trips(scale: Scale) -> Row:
     return Row(name, beyond, Goal("at most", 4), (beyond, beyond), "")
 
 
-def _resume(url: str, run_id: str, steps: int) -> Measure:
+def resume(url: str, run_id: str, steps: int) -> Measure:
     """Seconds until the agent comes to what is not recorded. It leaves the run as it was, but for one attempt."""
 
-    def resume() -> float:
+    def once() -> float:
         opener = ac.run(run_id, store=url)
         taken = whole_time(lambda: _call_all(opener.__enter__(), steps))
         opener.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
         return taken
 
-    return fastest(resume)
+    return fastest(once)
 
 
 def _call_all(run: Any, steps: int) -> None:
@@ -144,7 +144,7 @@ def _call_all(run: Any, steps: int) -> None:
         run.step("look up", look_up, "question")
 
 
-def _read(url: str, run_id: str) -> Measure:
+def read(url: str, run_id: str) -> Measure:
     """The whole log and all results, read by redis-py and decoded as JSON: no check, no types."""
     keys, client = address_of(run_id, "default").keys, redis.Redis.from_url(url)
 
@@ -161,14 +161,16 @@ def _read(url: str, run_id: str) -> Measure:
     return fastest(lambda: whole_time(work))
 
 
-def _fill(url: str, run_id: str, steps: int) -> None:
-    async def fill() -> None:
+def fill(url: str, run_id: str, steps: int) -> None:
+    """Records a run of so many steps."""
+
+    async def record() -> None:
         async with ac.run(run_id, store=url) as run:
             for begun in range(0, steps, 500):
                 count = min(500, steps - begun)
                 await asyncio.gather(*(run.step("look up", look_up_async, "question") for _ in range(count)))
 
-    asyncio.run(fill())
+    asyncio.run(record())
 
 
 ROWS = (replay, replay_async, opening, resume_to_the_new_step, long_resume, round_trips)

@@ -28,7 +28,7 @@ def server(fsync: str) -> Iterator[str]:
         fsync: ``"always"``: each commit is synced; ``"no"``: nothing is written to disk.
     """
     directory = tempfile.mkdtemp(prefix="agentcheckpoint-bench-")
-    port = _free_port()
+    port = free_port()
     options = {"bind": "127.0.0.1", "port": str(port), "dir": directory, "save": "", "appendonly": "no"}
     if fsync == "always":
         options |= {"appendonly": "yes", "appendfsync": "always"}
@@ -46,7 +46,8 @@ def server(fsync: str) -> Iterator[str]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nothing listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
