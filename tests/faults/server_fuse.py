@@ -21,7 +21,7 @@ Moment = Literal["before", "sent", "applied", "answered"]
 MOMENTS: tuple[Moment, ...] = ("before", "sent", "applied", "answered")
 
 _EXEC = b"$4\r\nEXEC\r\n"
-_ENTRY = re.compile(rb'\{"v":1,"id":"(\w+)"')
+_ENTRY = re.compile(rb'\{"v":1,"k":"\w+","id":"(\w+)"')
 
 
 class Fuse:
