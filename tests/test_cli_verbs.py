@@ -82,7 +82,7 @@ VERBS = {
     "prune": Verb(("--completed", "0s")),
     "doctor": Verb(()),
     "worker": Verb((AGENT, "--until-idle"), formats=("jsonl",)),
-    "demo": Verb(("--kills", "0", "--latency", "0")),
+    "demo": Verb(("--docs", "DOCS", "--kills", "0", "--latency", "0")),
 }
 UNWRAPPED = ("export", "demo")
 """The lines of a file, and what a model said: a terminal wraps them where it ends."""
@@ -105,7 +105,8 @@ class Room:
 
     def line(self, name: str, words: tuple[str, ...]) -> list[str]:
         placed = [] if name == "demo" else ["--namespace", self.namespace]
-        return [name, *(self.file if word == "FILE" else word for word in words), *placed, "--store", self.url]
+        files = {"FILE": self.file, "DOCS": str(Path(self.file).parent / "docs")}
+        return [name, *(files.get(word, word) for word in words), *placed, "--store", self.url]
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +128,8 @@ def room(url: str, tmp_path: Path) -> Room:
         raise ValueError("no")
     greet.using(**here).submit("asked", "you")
     ac.export_run("done", to := tmp_path / "done.jsonl", **here)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "one.md").write_text("# A harbour\n\nShips wait there for the tide.\n")
     return Room(url, namespace, str(to))
 
 

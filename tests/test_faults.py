@@ -21,7 +21,7 @@ from faults.variants import Variant
 ROOT = Path(__file__).parent.parent
 SEARCH = [sys.executable, "-m", "tests.faults", "-o", "json"]
 PROMISED = {"scenarios": 20_000, "controls": 15}
-QUICK = 1_100
+QUICK = 750
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ Caught = Iterator[tuple[Variant, str | None]]
 Search = Callable[[bool, int, Tell], Tally]
 
 QUICK_AGENTS, FULL_AGENTS = range(14), range(34)
-QUICK_GRID, FULL_GRID = 800, 20_400
+QUICK_GRID, FULL_GRID = 450, 20_400
 QUICK_PAUSES, FULL_PAUSES = 72, 400
 QUICK_DEATHS, FULL_DEATHS = 60, 300
 QUICK_DAMAGE, FULL_DAMAGE = 2, 200
