@@ -232,7 +232,13 @@ VARIANTS = (
     _variant("float-money", "money is exact", float_money),
     _variant("intent-dropped", "an attempt that may have been billed is in the ledger", no_intent),
     _variant("commit-before-the-call", "a result is stored whole or not at all", commit_before_the_call),
-    _variant("rejections-forgotten", "a refused answer is not replayed", refusals_forgotten),
+    Variant(
+        "rejections-forgotten",
+        "a refused answer is not replayed",
+        "grid",
+        refusals_forgotten,
+        ("rejected", "kill-after"),
+    ),
     _variant("half-a-stream-recorded", "a stream is recorded whole or not at all", half_streams),
 )
 

@@ -73,13 +73,23 @@ def no_doubt() -> Iterator[None]:
         yield
 
 
-def _variant(name: str, promise: str, broken: Callable[[], AbstractContextManager[None]]) -> Variant:
-    return Variant(name, promise, "grid", broken)
+def _variant(
+    name: str,
+    promise: str,
+    broken: Callable[[], AbstractContextManager[None]],
+    aim: tuple[str, str] | None = None,
+) -> Variant:
+    return Variant(name, promise, "grid", broken, aim=aim)
 
 
 VARIANTS = (
-    _variant("tries-begin-again", "a new process goes on with the tries of a step", tries_begin_again),
-    _variant("last-answer-wins", "the first answer counts", last_answer_wins),
+    _variant(
+        "tries-begin-again",
+        "a new process goes on with the tries of a step",
+        tries_begin_again,
+        ("retried", "kill-after"),
+    ),
+    _variant("last-answer-wins", "the first answer counts", last_answer_wins, ("answered", "kill-before")),
     _variant("cancel-not-heard", "after a cancellation no more is paid than what was under way", deaf),
     _variant("due-note-forgotten-at-close", "a run is in the list of due ones if it has work", list_left),
     _variant("taken-before-it-is-listed", "whoever dies leaves a run that anybody finds", taken_unlisted),
