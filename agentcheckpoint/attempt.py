@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentcheckpoint import explain
 from agentcheckpoint.core import ids, ledger
-from agentcheckpoint.core.codec import Chain, Where
+from agentcheckpoint.core.chain import Chain, Where
 from agentcheckpoint.core.cursors import FIELD, Cursors
 from agentcheckpoint.core.journal import Call, Journal, Scope
 from agentcheckpoint.core.models import Done, Intent, LedgerEntry, Located
@@ -30,7 +30,7 @@ from agentcheckpoint.errors import (
 from agentcheckpoint.flow import Course
 from agentcheckpoint.options import RunOptions, Step, on_version
 from agentcheckpoint.reserving import Reservations
-from agentcheckpoint.results import Results, revive
+from agentcheckpoint.results import Results
 from agentcheckpoint.store.commit import Change, Committed, Superseded, commit
 from agentcheckpoint.store.effects import Protocol
 from agentcheckpoint.store.fence import Fence
@@ -81,7 +81,7 @@ class Attempt:
         self.instance = secrets.token_hex(8)
         self.fence = Fence(RunKeys(ids.run_tag(self.namespace, run_id)), self.namespace, run_id)
         self.fence.ttl_ms = int(options.lease * 1000)
-        self.chain = Chain(())
+        self.chain = Chain()
         self.root = Scope()
         self.number, self.state, self.open, self.birth = 0, "", False, ""
         self.deadline: float | None = None
@@ -185,11 +185,11 @@ class Attempt:
     def fetched(self, done: Done) -> bytes | None:
         """The same as ``fetch``, if it has come already."""
         stored = self.results.take(done)
-        return None if stored is None else revive(self.chain, stored, done.payload, self.where(done.slot, done.id))
+        return None if stored is None else self.chain.decode(stored, done.payload, self.where(done.slot, done.id))
 
     def fetch(self, done: Done) -> Protocol[bytes]:
         """The result bytes of a record, through the chain of codecs."""
-        return revive(self.chain, (yield from self.results.fetch(done)), done.payload, self.where(done.slot, done.id))
+        return self.chain.decode((yield from self.results.fetch(done)), done.payload, self.where(done.slot, done.id))
 
     def count_replay(self, done: Done) -> None:
         """A record answered a call: what it had cost is saved."""

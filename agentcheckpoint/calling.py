@@ -14,7 +14,6 @@ from agentcheckpoint.core.models import About, Closed, Inputs, Opened
 from agentcheckpoint.errors import RunMisuse, RunNotFound, StepMismatch, StoreUnavailable
 from agentcheckpoint.explain import input_mismatch, placed
 from agentcheckpoint.options import RunOptions
-from agentcheckpoint.results import revive
 from agentcheckpoint.store.connect import Connectable
 from agentcheckpoint.store.effects import Protocol
 from agentcheckpoint.store.index import list_run
@@ -70,7 +69,7 @@ class AgentCall:
         if closed is None or closed.output is None:
             return None, rest
         found = yield from read_results(attempt.fence, loaded.token, (closed.id,))
-        return revive(attempt.chain, found[closed.id], closed.output, attempt.where("", closed.id)), 0.0
+        return attempt.chain.decode(found[closed.id], closed.output, attempt.where("", closed.id)), 0.0
 
     def is_answered_by(self, agent: str | None, inputs: Inputs) -> bool:
         """Whether a run that was started so answers this call. Raises ``StepMismatch`` if that is to be said."""
@@ -127,7 +126,7 @@ def stored_input(run_id: str, agent: str, options: RunOptions) -> Protocol[bytes
     if begun.agent != agent:
         raise _anothers(run_id, begun.agent, agent)
     found = yield from read_results(attempt.fence, loaded.token, (begun.id,))
-    return revive(attempt.chain, found[begun.id], begun.input, attempt.where("", begun.id))
+    return attempt.chain.decode(found[begun.id], begun.input, attempt.where("", begun.id))
 
 
 def submit_call(call: AgentCall, store: Store) -> bool:

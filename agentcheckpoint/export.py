@@ -18,7 +18,6 @@ from agentcheckpoint.core.lifecycle import ENDED
 from agentcheckpoint.core.models import Opened, Payload, payload_of
 from agentcheckpoint.exportfile import Exported, read_exported
 from agentcheckpoint.options import RunOptions
-from agentcheckpoint.results import revive
 from agentcheckpoint.store.connect import Connectable, connect
 from agentcheckpoint.store.exporting import Import, Stored, read_pages, read_stored, stands
 from agentcheckpoint.store.index import list_due, list_run
@@ -107,8 +106,8 @@ def _moved(found: Exported, source: Attempt, target: Attempt) -> Iterator[tuple[
         if raw.get("k") == "birth":
             raw = {**raw, "namespace": target.namespace, "run": target.run_id}
         if data is not None:
-            data = target.chain.encode(data, target.where(getattr(entry, "slot", ""), entry.id))
-            raw = exported.with_payload(raw, Payload(size=len(data), codec=target.chain.name))
+            data, payload = target.chain.encode(data, target.where(getattr(entry, "slot", ""), entry.id))
+            raw = exported.with_payload(raw, payload)
         yield entry.id, exported.dense(raw), data
 
 
@@ -120,8 +119,8 @@ def _lines(attempt: Attempt, where: Store, stored: Stored) -> Iterator[Header | 
         payload, data = payload_of(entry), None
         if payload is not None:
             page = page or where.run(next(pages))
-            data = revive(
-                attempt.chain, page.pop(entry.id), payload, attempt.where(getattr(entry, "slot", ""), entry.id)
+            data = attempt.chain.decode(
+                page.pop(entry.id), payload, attempt.where(getattr(entry, "slot", ""), entry.id)
             )
         written = exported.entry_line(line, data)
         if payload is not None and data is not None:

@@ -12,13 +12,12 @@ from agentcheckpoint.core.codec import UNANNOTATED, result_type
 from agentcheckpoint.core.foresight import foresee
 from agentcheckpoint.core.ledger import answer_money, fold_entries, logged_money
 from agentcheckpoint.core.lifecycle import about, since_restart
-from agentcheckpoint.core.models import Birth, Done, Origin, Payload, Rewound
+from agentcheckpoint.core.models import Birth, Done, Origin, Rewound
 from agentcheckpoint.core.standing import find, standing, there_after
 from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.jobs.ending import taken
 from agentcheckpoint.options import RunOptions
 from agentcheckpoint.previewing import Preview
-from agentcheckpoint.results import revive
 from agentcheckpoint.store.asking import take_back
 from agentcheckpoint.store.connect import Connectable, connect
 from agentcheckpoint.store.copying import Copy, copy_run
@@ -113,7 +112,7 @@ def _birth(
     data = None
     if begun.input is not None:
         (stored,) = store.run(read_results(source.fence, loaded.token, (begun.id,))).values()
-        data = revive(source.chain, stored, begun.input, source.where("", begun.id))
+        data = source.chain.decode(stored, begun.input, source.where("", begun.id))
     return birth_of(
         target,
         data,
@@ -133,10 +132,10 @@ def _converting(
     def convert(done: Done, data: bytes) -> tuple[Done, bytes]:
         is_given = done.id in given
         if not is_given:
-            data = revive(source.chain, data, done.payload, source.where(done.slot, done.id))
-        data = target.chain.encode(data, target.where(done.slot, done.id))
+            data = source.chain.decode(data, done.payload, source.where(done.slot, done.id))
+        data, payload = target.chain.encode(data, target.where(done.slot, done.id))
         bought = () if is_given else tuple(money.get(entry.id, entry) for entry in answer_money(done))
-        changes: dict[str, Any] = {"payload": Payload(size=len(data), codec=target.chain.name), "entries": ()}
+        changes: dict[str, Any] = {"payload": payload, "entries": ()}
         changes |= {"elsewhere": bought, "overridden": True if is_given else done.overridden}
         return replace(done, **changes), data
 

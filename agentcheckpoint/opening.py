@@ -10,7 +10,7 @@ from agentcheckpoint import current
 from agentcheckpoint.attempt import Attempt, new_id
 from agentcheckpoint.core.ledger import answer_money, money
 from agentcheckpoint.core.lifecycle import ENDED, LOOK_MS, due_after, state_after
-from agentcheckpoint.core.models import Closed, Payload, RunState
+from agentcheckpoint.core.models import Closed, RunState
 from agentcheckpoint.core.progress import NOT_OPENED, Progress, leave, spent_at_most
 from agentcheckpoint.errors import CommitUnknown, CrashLoop, RunDeleted, RunMisuse, UnmetStepsWarning
 from agentcheckpoint.explain import crash_loop, failure, warn
@@ -154,14 +154,16 @@ def _close(attempt: Attempt, error: BaseException | None, data: bytes | None) ->
     if state == "waiting":
         yield Perform(until_begun(attempt))
     state, due = _end_of(attempt, error, state)
-    stored = None if data is None or error is not None else attempt.chain.encode(data, attempt.where("", entry_id))
+    stored = output = None
+    if data is not None and error is None:
+        stored, output = attempt.chain.encode(data, attempt.where("", entry_id))
     report = attempt.cost()
     closed = Closed(
         id=entry_id,
         at=attempt.now_ms(),
         state=state,
         error=failure(error) if error is not None and state in ("retryable", "failed", "cancelled") else None,
-        output=None if stored is None else Payload(size=len(stored), codec=attempt.chain.name),
+        output=output,
         due=due,
         saved=report.saved,
         replayed=report.replayed,

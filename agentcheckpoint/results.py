@@ -6,9 +6,8 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 
-from agentcheckpoint.core.codec import Chain, Where
-from agentcheckpoint.core.models import Done, Payload
-from agentcheckpoint.errors import CheckpointCorrupt, RunMisuse
+from agentcheckpoint.core.models import Done
+from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.store.effects import Await, Protocol
 from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.reading import read_results
@@ -19,23 +18,6 @@ FRAME = 64
 """Bytes that a result takes beside itself, about: its id there, and the protocol's words."""
 HELD = 4 * WINDOW
 """Bytes of fetched results to keep until they are asked for."""
-
-
-def revive(chain: Chain, data: bytes, payload: Payload, where: Where) -> bytes:
-    """Stored result bytes, through the chain of codecs.
-
-    Raises:
-        CheckpointCorrupt: they are not as many as were recorded, or the chain does not take them.
-    """
-    if len(data) != payload.size:
-        what = f"step {where.slot!r}" if where.slot else "its output"
-        raise CheckpointCorrupt(
-            f"run {where.run_id!r}, {what}: {len(data)} bytes are stored as its result, and {payload.size} were "
-            "recorded. The record is corrupt; nothing was overwritten.",
-            run_id=where.run_id,
-            step=where.slot or None,
-        )
-    return chain.decode(data, where, payload.codec)
 
 
 class Results:

@@ -19,7 +19,6 @@ from agentcheckpoint.core.models import (
     Logged,
     Opened,
     Origin,
-    Payload,
     Revived,
     Rewound,
     RunState,
@@ -132,8 +131,7 @@ def birth_of(
     """A new run's birth mark, and its arguments as they are stored; ``data`` is these before any codec."""
     entry_id, payload = new_id(), None
     if data is not None:
-        data = attempt.chain.encode(data, attempt.where("", entry_id))
-        payload = Payload(size=len(data), codec=attempt.chain.name)
+        data, payload = attempt.chain.encode(data, attempt.where("", entry_id))
     birth = Birth(
         id=entry_id,
         at=int(time.time() * 1000),

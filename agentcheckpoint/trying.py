@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 from agentcheckpoint import current
 from agentcheckpoint.attempt import before_call, new_id
 from agentcheckpoint.core.ledger import answer_money, as_waste, rolled_up
-from agentcheckpoint.core.models import MOST, Done, Failed, Inputs, LedgerEntry, Payload
+from agentcheckpoint.core.models import MOST, Done, Failed, Inputs, LedgerEntry
 from agentcheckpoint.errors import AgentCheckpointError, ResultNotStorable, RunMisuse, StepRejected
 from agentcheckpoint.explain import failure, place, placed
 from agentcheckpoint.flow import ASYNC_IN_BLOCKING, Course, Flow, GivenUp, Invoke, Perform, Raised, Returned
 from agentcheckpoint.limits import give_up, seconds_left, too_late
 from agentcheckpoint.once import clear_up
 from agentcheckpoint.paying import buy, charged, paid
-from agentcheckpoint.results import revive
 from agentcheckpoint.store.changes import Beside, Change, Outdated, Superseded
 
 if TYPE_CHECKING:
@@ -121,14 +120,14 @@ def record_of(
     if plan.call.mismatch is not None:  # it is run again: the answer that stood here counts no more
         superseded = answer_money(plan.call.mismatch)
         entries = (*as_waste(attempt.money.get(entry.id, entry) for entry in superseded), *entries)
-    payload = attempt.chain.encode(data, attempt.where(plan.slot, entry_id))
+    stored, payload = attempt.chain.encode(data, attempt.where(plan.slot, entry_id))
     done = Done(
         id=entry_id,
         at=attempt.now_ms(),
         slot=plan.slot,
         kind=plan.kind,
         inputs=inputs,
-        payload=Payload(size=len(payload), codec=attempt.chain.name),
+        payload=payload,
         function=plan.name,
         version=plan.call.version,
         overlap=plan.call.overlap,
@@ -136,7 +135,7 @@ def record_of(
         ms=ms,
         entries=entries,
     )
-    return done, payload
+    return done, stored
 
 
 def store_record(
@@ -165,7 +164,7 @@ def store_record(
         attempt.journal.landed(plan.call)
     if isinstance(outcome, Superseded):
         theirs = outcome.entry
-        return revive(attempt.chain, outcome.result, theirs.payload, attempt.where(theirs.slot, theirs.id))
+        return attempt.chain.decode(outcome.result, theirs.payload, attempt.where(theirs.slot, theirs.id))
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import subprocess
 import sys
 import time
@@ -22,10 +23,11 @@ from agentcheckpoint.testing.provider import Provider
 from agentcheckpoint.view import address_of
 
 from .core import Goal, Row, Scale, compare, median_time, row_of
+from .prose import pieces
 from .servers import server
 
-TEXT = "Nothing in this sentence repeats. " * 31
-"""A message of about 1 KB: a turn has two."""
+SAID = 1024
+"""Characters of a message: a turn has two."""
 PAGE = 20
 
 
@@ -50,16 +52,16 @@ def storage_growth(scale: Scale) -> Row:
 @cache
 def _conversation(turns: int) -> tuple[int, int]:
     """Bytes stored, and bytes said."""
-    said = 0
-    with Provider(lambda request: Answer(text=TEXT)) as provider, server("no") as url:
+    said, text = 0, pieces(SAID)
+    with Provider(lambda request: Answer(text=next(text))) as provider, server("no") as url:
         client = ac.wrap(OpenAI(base_url=provider.url, api_key="bench"))
         with client, ac.run("talk", store=url):
             messages: list[Any] = []
             for _ in range(turns):
-                messages.append({"role": "user", "content": TEXT})
+                messages.append({"role": "user", "content": next(text)})
                 reply = client.chat.completions.create(model="demo-large", messages=messages).choices[0].message
                 messages.append(reply.to_dict())
-                said += len(TEXT) + len(reply.content or "")
+                said += SAID + len(reply.content or "")
         return ac.get("talk", store=url).size.total, said
 
 
@@ -79,7 +81,7 @@ async def _record(url: str, steps: int) -> None:
 
 
 async def _two_kb() -> str:
-    return "x" * 2048
+    return secrets.token_hex(2048)  # half of it, packed
 
 
 _REPLAY = """

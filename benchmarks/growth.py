@@ -19,6 +19,7 @@ from .core import Measure, median_time, median_time_async, whole_time
 from .figures import Figure, drawn
 from .page import PAGE, machine, own_versions, write_part
 from .parallel import opened, side_by_side, together
+from .prose import long
 from .resumes import fill, read, resume
 from .servers import server
 
@@ -111,7 +112,7 @@ def payloads(sweep: Sweep) -> Figure:
 
 
 def _returning(run: Any, size: int) -> float:
-    text = "x" * size
+    text = long(size)
 
     def make() -> str:
         return text

@@ -34,9 +34,7 @@ from typing_extensions import TypedDict
 from agentcheckpoint.core.codec import (
     MAX_BYTES,
     UNANNOTATED,
-    Chain,
     ResultType,
-    Where,
     annotation_of,
     check_type,
     result_type,
@@ -596,59 +594,3 @@ def test_an_object_that_answers_to_every_attribute_is_no_endless_wrapper() -> No
             return 1
 
     assert annotation_of(Remote()) is int
-
-
-# -- the chain ----------------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Sealed:
-    """Appends its name and the place; refuses what was sealed for another."""
-
-    name: str
-
-    def seal(self, where: Where) -> bytes:
-        return f"|{self.name}@{where.slot}".encode()
-
-    def encode(self, data: bytes, where: Where) -> bytes:
-        return data + self.seal(where)
-
-    def decode(self, data: bytes, where: Where) -> bytes:
-        if not data.endswith(self.seal(where)):
-            raise ValueError("broken seal")
-        return data.removesuffix(self.seal(where))
-
-
-HERE = Where("default", "r1", "plan", "id1")
-
-
-def test_an_empty_chain_changes_nothing_and_is_called_json() -> None:
-    assert Chain().name == "json"
-    assert Chain().encode(b"data", HERE) == Chain().decode(b"data", HERE, "json") == b"data"
-
-
-def test_codecs_encode_in_order_and_decode_backwards() -> None:
-    chain = Chain((Sealed("one"), Sealed("two")))
-    assert chain.name == "json+one+two"
-    assert chain.encode(b"data", HERE) == b"data|one@plan|two@plan"
-    assert chain.decode(b"data|one@plan|two@plan", HERE, "json+one+two") == b"data"
-
-
-def test_a_record_whose_codec_is_not_configured_names_it() -> None:
-    with pytest.raises(CheckpointCorrupt, match=r"run 'r1', step 'plan'.*'json\+one\+two'.*missing here: 'two'") as e:
-        Chain((Sealed("one"),)).decode(b"", HERE, "json+one+two")
-    assert (e.value.run_id, e.value.step) == ("r1", "plan")
-
-
-def test_a_record_cannot_choose_to_skip_a_codec() -> None:
-    with pytest.raises(CheckpointCorrupt, match=r"written as 'json', and 'json\+one' is configured"):
-        Chain((Sealed("one"),)).decode(b"data", HERE, "json")
-    with pytest.raises(CheckpointCorrupt, match="is configured"):
-        Chain((Sealed("one"), Sealed("two"))).decode(b"data", HERE, "json+two+one")
-
-
-def test_bytes_moved_to_another_step_are_refused_by_a_codec_that_binds_them() -> None:
-    chain = Chain((Sealed("one"),))
-    data = chain.encode(b"data", HERE)
-    with pytest.raises(CheckpointCorrupt, match=r"step 'other'.*broken seal"):
-        chain.decode(data, dataclasses.replace(HERE, slot="other"), chain.name)

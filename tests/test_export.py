@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import secrets
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -257,7 +258,7 @@ def test_results_go_in_pages(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "PIECE", 50_000)
     with ac.run("big", store=url) as run:
         for n in range(20):
-            run.step("part", lambda n: str(n) * 20_000, n)
+            run.step("part", lambda n: secrets.token_hex(30_000), n)
     text, other, pages = io.StringIO(), fresh(), list[int]()
     reading = exporting.read_results
 

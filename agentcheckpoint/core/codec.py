@@ -6,15 +6,14 @@ import builtins
 import functools
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Final, Generic, NewType, Protocol, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, Final, Generic, NewType, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
 from agentcheckpoint.core.roundtrip import Trouble, blame, difference, dropped, first_error, is_plain, name_of, told
 from agentcheckpoint.core.unreadable import unreadable
-from agentcheckpoint.errors import CheckpointCorrupt, ResultNotStorable, RunMisuse
+from agentcheckpoint.errors import ResultNotStorable, RunMisuse
 
 T = TypeVar("T")
 
@@ -218,75 +217,3 @@ def _build(annotation: Any) -> ResultType[Any]:
 
 _PLAIN: ResultType[Any] = ResultType("plain JSON", None)
 _NO_TYPE = (UNANNOTATED, Any, object)
-
-
-@dataclass(frozen=True, slots=True)
-class Where:
-    """Where result bytes belong, so that a codec can bind them to it; ``record`` is the id of their log entry."""
-
-    namespace: str
-    run_id: str
-    slot: str
-    record: str
-
-
-class Codec(Protocol):
-    """Bytes to bytes and back, between the typed value and the store. ``decode`` raises on what it did not write."""
-
-    @property
-    def name(self) -> str:
-        """What stored records call it; without ``+``."""
-        ...
-
-    def encode(self, data: bytes, where: Where) -> bytes: ...
-
-    def decode(self, data: bytes, where: Where) -> bytes: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """The codecs that result bytes go through: in order when written, backwards when read."""
-
-    codecs: tuple[Codec, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """What the chain is called in records: ``json``, or ``json+first+second``."""
-        return "+".join(("json", *(codec.name for codec in self.codecs)))
-
-    def encode(self, data: bytes, where: Where) -> bytes:
-        for codec in self.codecs:
-            data = codec.encode(data, where)
-        return data
-
-    def decode(self, data: bytes, where: Where, written: str) -> bytes:
-        """The bytes that ``encode`` was given.
-
-        Args:
-            data: what is stored.
-            where: where it is stored.
-            written: the name of the chain that wrote it, as recorded. It must be this one: stored data does not
-                choose its own decoding, or a record in clear would pass for one that was encrypted.
-
-        Raises:
-            CheckpointCorrupt: another chain wrote it, or a codec refused it.
-        """
-        if written != self.name:
-            missing = [repr(name) for name in written.split("+") if name not in self.name.split("+")]
-            lacks = f"; missing here: {', '.join(missing)}" if missing else ""
-            raise _undecodable(where, f"it was written as {written!r}, and {self.name!r} is configured{lacks}")
-        try:
-            for codec in reversed(self.codecs):
-                data = codec.decode(data, where)
-        except Exception as exc:  # whatever a codec raises on bytes that it did not write
-            raise _undecodable(where, told(exc)) from exc
-        return data
-
-
-def _undecodable(where: Where, why: str) -> CheckpointCorrupt:
-    return CheckpointCorrupt(
-        f"run {where.run_id!r}, step {where.slot!r}: its recorded result cannot be decoded: {why}. Open the run with "
-        "the codecs (and their keys) that it was written with; if these are they, the record is corrupt.",
-        run_id=where.run_id,
-        step=where.slot,
-    )

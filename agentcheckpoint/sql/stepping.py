@@ -12,7 +12,6 @@ from agentcheckpoint.core.models import Done
 from agentcheckpoint.errors import RunMisuse
 from agentcheckpoint.explain import place, placed
 from agentcheckpoint.flow import ASYNC_IN_BLOCKING, Course, Flow, Invoke, Raised
-from agentcheckpoint.results import revive
 from agentcheckpoint.sql.databases import Database
 from agentcheckpoint.sql.rows import FIND, FORGET, RECORD, Place, parse_row
 from agentcheckpoint.steps import Plan, decide, replay
@@ -83,7 +82,7 @@ def _finish(step: SqlStep, value: Any) -> Any:
 
 def _decode(plan: Plan, recorded: _Recorded) -> Any:
     done = recorded.done
-    data = revive(plan.attempt.chain, recorded.result, done.payload, plan.attempt.where(done.slot, done.id))
+    data = plan.attempt.chain.decode(recorded.result, done.payload, plan.attempt.where(done.slot, done.id))
     with placed(plan.attempt.run_id, plan.slot):
         return plan.type.decode(data)
 

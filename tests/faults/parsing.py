@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from agentcheckpoint import results
 from agentcheckpoint.attempt import Attempt
 from agentcheckpoint.core import ledger
 from agentcheckpoint.core.codec import annotation_of, result_type
@@ -74,7 +73,7 @@ def revive(contents: Contents, loaded: loading.Loaded, entry_id: bytes) -> None:
         if entry_id not in kept:
             raise loading.lost_head(rich.RUN, KEYS.results(loaded.token))
         slot = entry.slot if isinstance(entry, Done) else ""
-        data = results.revive(attempt.chain, kept[entry_id], payload, attempt.where(slot, entry.id))
+        data = attempt.chain.decode(kept[entry_id], payload, attempt.where(slot, entry.id))
         with placed(rich.RUN, slot or None):
             _decoder(slot)(data)
 

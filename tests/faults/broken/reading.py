@@ -9,7 +9,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from agentcheckpoint import marking, results
+from agentcheckpoint import marking
+from agentcheckpoint.core.chain import Chain
 from agentcheckpoint.core.codec import ResultType
 from agentcheckpoint.core.models import payload_of
 from agentcheckpoint.errors import StoreError
@@ -106,7 +107,7 @@ def _results_name_classes() -> Iterator[None]:
             _import_named(json.loads(data))
         return load(self, data)
 
-    with patch.object(ResultType, "_load", reviving), patch.object(results, "revive", lambda chain, data, *args: data):
+    with patch.object(ResultType, "_load", reviving), patch.object(Chain, "decode", lambda self, data, *args: data):
         yield
 
 
