@@ -6,7 +6,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agentcheckpoint import explain
@@ -241,7 +240,7 @@ class Attempt:
         drop = tuple(name for name in self.cursors.ended_by(change.entry) if name not in fields)
         release = change.release or not self.open
         unmark = tuple(sorted(self.fence.looping.intersection(name.removeprefix(FIELD) for name in drop)))
-        change = replace(change, totals=grown, fields=fields, release=release, drop=drop, unmark=unmark)
+        change.totals, change.fields, change.release, change.drop, change.unmark = grown, fields, release, drop, unmark
         for observe in before_commit:
             observe(self, change)
         try:

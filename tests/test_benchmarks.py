@@ -67,6 +67,11 @@ def test_what_is_counted_is_exact(name: str, value: float, goal: str) -> None:
     assert row["name"]
 
 
+def test_a_conversation_takes_about_the_bytes_that_are_said_and_twice_as_long_a_one_twice_as_many() -> None:
+    code, rows = benchmarks("--only", "footprint.storage")
+    assert code == 0 and [row["goal"] for row in rows] == ["at most 1.2", "at most 2.05"]
+
+
 def test_a_row_that_is_timed_has_a_median_within_its_spread_and_says_whether_it_is_good() -> None:
     code, (row,) = benchmarks("--only", "commits.store_against_a_pipeline")
     assert 0 < row["spread"][0] <= row["value"] <= row["spread"][1]

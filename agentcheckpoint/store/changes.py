@@ -42,9 +42,12 @@ class Beside:
         return (*replies[:-1], [*inside[:first], *inside[-2:]])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Change:
-    """What one commit carries: one log entry, its result if it has one, what the totals grow by, new fields."""
+    """What one commit carries: one log entry, its result if it has one, what the totals grow by, new fields.
+
+    It is filled in until it is sent.
+    """
 
     entry: Logged
     result: bytes | None = None
