@@ -40,7 +40,8 @@ def canonical(value: object) -> str:
     Raises:
         TooLarge: it holds more than a million containers.
     """
-    return _Walk().text(value)
+    leaf = _leaf(type(value))
+    return leaf[0](value) if leaf is not None else _Walk().text(value)
 
 
 def preview(value: object) -> str:
