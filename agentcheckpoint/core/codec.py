@@ -169,7 +169,7 @@ def annotation_of(fn: Callable[..., object]) -> Any:
     if "return" not in notes:
         return UNANNOTATED
     hint = _resolved(fn, notes["return"], getattr(target, "__globals__", {}))
-    origin = get_origin(hint) or hint
+    origin = hint if isinstance(hint, type) else get_origin(hint)
     if isinstance(origin, type) and issubclass(origin, Awaitable):
         return (get_args(hint) or (UNANNOTATED,))[-1]
     return hint
@@ -187,12 +187,12 @@ def _called(fn: Callable[..., object]) -> Any:
 
 def _resolved(fn: object, annotation: Any, names: dict[str, Any]) -> Any:
     """The return annotation alone: the parameters' types need not be found."""
+    named = names.get(annotation, vars(builtins).get(annotation)) if isinstance(annotation, str) else annotation
+    if isinstance(named, type):  # a class, or its bare name: nothing to resolve
+        return named
 
     def returning() -> None: ...
 
-    named = names.get(annotation, vars(builtins).get(annotation)) if isinstance(annotation, str) else annotation
-    if isinstance(named, type) and get_origin(named) is None:  # a class, or its bare name: nothing to resolve
-        return named
     returning.__annotations__ = {"return": annotation}
     try:
         return get_type_hints(returning, names, include_extras=True)["return"]
