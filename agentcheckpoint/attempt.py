@@ -128,7 +128,8 @@ class Attempt:
     def check(self) -> None:
         """Raises if a step cannot be called: closed, forked, lost to another worker, or it is to end."""
         self.check_right()
-        self.check_end()
+        if self.stop or self.fence.cancelled or self.deadline is not None:
+            self.check_end()
 
     def check_right(self) -> None:
         """Raises if nothing can be stored: closed, forked, or lost to another worker."""

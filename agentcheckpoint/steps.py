@@ -16,8 +16,8 @@ from agentcheckpoint.core.functions import looks_of
 from agentcheckpoint.core.journal import Call, Scope
 from agentcheckpoint.core.models import Decision, Done, StepKind
 from agentcheckpoint.core.roundtrip import name_of
-from agentcheckpoint.errors import RunMisuse
-from agentcheckpoint.explain import placed
+from agentcheckpoint.errors import CheckpointCorrupt, RunMisuse
+from agentcheckpoint.explain import place
 from agentcheckpoint.flow import Course, Flow, Perform
 from agentcheckpoint.migrating import reviver
 from agentcheckpoint.once import check_once
@@ -86,8 +86,10 @@ def plan_step(
             run_id=attempt.run_id,
             step=step.name,
         )
-    with placed(attempt.run_id, step.name):
+    try:  # a ``with`` of its own takes each step longer
         kind_of_result = result_type(annotation_of(fn) if step.returns is UNANNOTATED else step.returns)
+    except RunMisuse as exc:
+        raise place(exc, attempt.run_id, step.name) from exc.__cause__
     inputs = function_inputs(fn, args, kwargs, step.ignore)
     scope = scope_in(attempt)
     call = attempt.journal.call(scope, step.name, step.key, inputs)
@@ -165,8 +167,10 @@ def replay(site: Site, done: Done, decode: Callable[[bytes], T]) -> Course[T]:
         data = site.attempt.fetched(done)
         if data is None:
             data = yield Perform(site.attempt.fetch(done))
-        with placed(site.attempt.run_id, site.slot):
+        try:
             value = decode(data)
+        except (CheckpointCorrupt, RunMisuse) as exc:
+            raise place(exc, site.attempt.run_id, site.slot) from exc.__cause__
         site.attempt.count_replay(done)
         site.attempt.journal.replayed(site.call)
     finally:

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from pydantic import AnyUrl, BaseModel, Field, SecretStr, TypeAdapter
 
 from agentcheckpoint.core import canonical as canonical_module
+from agentcheckpoint.core import fingerprint as fingerprint_module
 from agentcheckpoint.core.canonical import canonical, preview
 from agentcheckpoint.core.fingerprint import TAIL, UNCOUNTED, difference, function_inputs, request_inputs
 from agentcheckpoint.core.models import Argument, Inputs
@@ -414,6 +415,45 @@ def test_how_an_argument_is_passed_makes_no_difference() -> None:
     assert [call.digest for call in calls] == [calls[0].digest] * 4
     options = {"a": 1, "b": 2}, {"b": 2, "a": 1}
     assert len({function_inputs(fetch, ("u",), given).digest for given in options}) == 1
+
+
+passed = st.dictionaries(st.sampled_from(["question", "model", "limit", "other"]), st.integers(), max_size=3)
+
+
+@given(st.lists(st.integers(), max_size=4), passed)
+def test_arguments_bound_without_the_signature_are_those_that_it_binds(args: list[int], kwargs: dict[str, int]) -> None:
+    def asks(question: int, model: str = "m", limit: list[int] = [1]) -> None: ...  # noqa: B006
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fingerprint_module, "_plainly_bound", lambda *_: None)
+        by_signature = function_inputs(asks, args, kwargs)
+    assert function_inputs(asks, args, kwargs) == by_signature
+
+
+def test_a_function_or_method_whose_code_was_replaced_is_looked_at_again() -> None:
+    class Shop:
+        def find(self, one: int) -> None: ...
+
+    def find(self: object, other: int) -> None: ...
+
+    for fn, code in ((Shop().find, find.__code__), (take, (lambda other: None).__code__)):
+        old = getattr(fn, "__func__", fn)
+        before, kept = names(function_inputs(fn, (1,), {})), old.__code__
+        old.__code__ = code
+        try:
+            after = names(function_inputs(fn, (1,), {}))
+        finally:
+            old.__code__ = kept
+        assert (before, after) in ((["one"], ["other"]), (["value"], ["other"]))
+
+
+def test_names_of_arguments_that_are_enum_members_are_not_taken_for_each_other() -> None:
+    first, second = enum.StrEnum("first", "a"), enum.StrEnum("second", "a")
+
+    def take_all(**more: int) -> None: ...
+
+    digests = [function_inputs(take_all, (), {name: 1}).digest for name in ("a", first.a, second.a)]  # type: ignore[attr-defined]
+    assert len(set(digests)) == 3
 
 
 def test_what_a_partial_has_bound_counts() -> None:

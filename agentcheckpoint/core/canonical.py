@@ -25,10 +25,25 @@ class TooLarge(Exception):
     """The value holds more containers than are compared, or its references to itself multiply them."""
 
 
-def is_comparable(value: object) -> bool:
-    """Whether the value is data; a client, a lock, a function or a generator is not."""
+def written(value: object, shown: str | None = None) -> tuple[str | None, str]:
+    """Returns the value's ``canonical`` text, and what to show of it.
+
+    Args:
+        value: what is written.
+        shown: what to show of it; ``None``: its ``preview``.
+
+    Returns:
+        The text is ``None`` if the value is not compared: it is too large, or no data, as a client, a lock, a function
+        or a generator is none.
+    """
     kind = type(value)
-    return _leaf(kind) is not None or _is_container(kind)
+    if (leaf := _leaf(kind)) is not None:
+        return leaf[0](value), one_line(leaf[1](value)) if shown is None else shown
+    shown = preview(value) if shown is None else shown
+    try:
+        return canonical(value) if _is_container(kind) else None, shown
+    except TooLarge:
+        return None, one_line(f"<{qualified(kind)}: too large, not compared>")
 
 
 def canonical(value: object) -> str:
@@ -40,7 +55,8 @@ def canonical(value: object) -> str:
     Raises:
         TooLarge: it holds more than a million containers.
     """
-    return _Walk().text(value)
+    leaf = _leaf(type(value))
+    return leaf[0](value) if leaf is not None else _Walk().text(value)
 
 
 def preview(value: object) -> str:

@@ -6,6 +6,7 @@ import builtins
 import functools
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from types import FunctionType
 from typing import Any, Final, Generic, NewType, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -158,33 +159,39 @@ def annotation_of(fn: Callable[..., object]) -> Any:
     Raises:
         RunMisuse: it is not callable, or its annotation names what cannot be found from its module.
     """
-    if not callable(fn):
-        raise RunMisuse(f"{name_of(fn)} is not callable: give the function itself, and then its arguments.")
     target: Any = fn
-    while isinstance(target, functools.partial) or "__wrapped__" in getattr(target, "__dict__", ()):
-        target = cast(Any, target.func if isinstance(target, functools.partial) else target.__wrapped__)
-    if isinstance(target, type):
-        return target
-    if not inspect.isroutine(target):
-        target = inspect.unwrap(type(target).__call__)
+    if type(fn) is not FunctionType or fn.__dict__:  # else it is what is called, and wraps nothing
+        target = _called(fn)
+        if isinstance(target, type):
+            return target
     notes: dict[str, Any] = getattr(target, "__annotations__", None) or {}
     if "return" not in notes:
         return UNANNOTATED
     hint = _resolved(fn, notes["return"], getattr(target, "__globals__", {}))
-    origin = get_origin(hint) or hint
+    origin = hint if isinstance(hint, type) else get_origin(hint)
     if isinstance(origin, type) and issubclass(origin, Awaitable):
         return (get_args(hint) or (UNANNOTATED,))[-1]
     return hint
 
 
+def _called(fn: Callable[..., object]) -> Any:
+    """The function that a call of it comes to; or the class, if it makes an object."""
+    if not callable(fn):
+        raise RunMisuse(f"{name_of(fn)} is not callable: give the function itself, and then its arguments.")
+    target: Any = fn
+    while isinstance(target, functools.partial) or "__wrapped__" in getattr(target, "__dict__", ()):
+        target = cast(Any, target.func if isinstance(target, functools.partial) else target.__wrapped__)
+    return target if isinstance(target, type) or inspect.isroutine(target) else inspect.unwrap(type(target).__call__)
+
+
 def _resolved(fn: object, annotation: Any, names: dict[str, Any]) -> Any:
     """The return annotation alone: the parameters' types need not be found."""
+    named = names.get(annotation, vars(builtins).get(annotation)) if isinstance(annotation, str) else annotation
+    if isinstance(named, type):  # a class, or its bare name: nothing to resolve
+        return named
 
     def returning() -> None: ...
 
-    named = names.get(annotation, vars(builtins).get(annotation)) if isinstance(annotation, str) else annotation
-    if isinstance(named, type) and get_origin(named) is None:  # a class, or its bare name: nothing to resolve
-        return named
     returning.__annotations__ = {"return": annotation}
     try:
         return get_type_hints(returning, names, include_extras=True)["return"]

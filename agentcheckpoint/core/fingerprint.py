@@ -7,10 +7,11 @@ import hashlib
 import inspect
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, TypeAlias, cast
 
-from agentcheckpoint.core.canonical import MAX_PREVIEW, TooLarge, canonical, is_comparable, one_line, preview, qualified
-from agentcheckpoint.core.functions import looks_of
+from agentcheckpoint.core.canonical import MAX_PREVIEW, canonical, one_line, preview, qualified, written
+from agentcheckpoint.core.functions import EMPTY, looks_of
 from agentcheckpoint.core.models import Argument, Inputs
 from agentcheckpoint.errors import RunMisuse
 
@@ -22,8 +23,8 @@ TAIL = 8
 conversation that grows by a message per call grows with the number of calls, not with its square."""
 
 _CONVERSATIONS = frozenset({"messages", "input"})
-_Row: TypeAlias = tuple[str, object, str]
-"""An argument: its name, value and preview."""
+_Row: TypeAlias = tuple[str, object, str | None]
+"""An argument: its name and value, and what to show of it, if that is no preview of the value."""
 
 _START = 48
 """Characters that a preview of a conversation's start may take: each call has one."""
@@ -54,21 +55,16 @@ def function_inputs(
         args, kwargs, fn = (*fn.args, *args), {**fn.keywords, **kwargs}, cast(Callable[..., object], fn.func)
     if isinstance(ignore, str):
         raise RunMisuse(f"ignore={ignore!r} is a string; it takes a collection of names: ignore=({ignore!r},).")
-    signature = looks_of(fn).signature
-    try:
-        bound = signature.bind(*args, **kwargs) if signature is not None else None
-    except TypeError:  # a decorator made it untrue; or the call is wrong, and will say so
-        bound = None
-    if signature is None or bound is None:
-        values = [(f"arg{i}", value) for i, value in enumerate(args)] + list(kwargs.items())
-        return _inputs((name, value, preview(value)) for name, value in values if name not in ignore)
-    bound.apply_defaults()
-    _check_ignored(fn, signature, ignore)
-    return _inputs(
-        (name, value, preview(value))
-        for parameter, name, value in _expanded(bound)
-        if parameter not in ignore and name not in ignore
-    )
+    looks = looks_of(fn)
+    rows = _plainly_bound(looks.plain, args, kwargs) if looks.plain is not None else None
+    if rows is None:
+        rows = _bound(looks.signature, args, kwargs, ignore)
+    if rows is None:
+        rows = [(f"arg{i}", value, None) for i, value in enumerate(args)]
+        rows += [(name, value, None) for name, value in kwargs.items()]
+    elif ignore and looks.signature is not None:
+        _check_ignored(fn, looks.signature, ignore)
+    return _inputs([row for row in rows if row[0] not in ignore] if ignore else rows)
 
 
 def request_inputs(endpoint: str, body: Mapping[str, object]) -> Inputs:
@@ -78,14 +74,14 @@ def request_inputs(endpoint: str, body: Mapping[str, object]) -> Inputs:
         endpoint: the kind of call, such as ``chat``.
         body: the request's JSON.
     """
-    rows: list[_Row] = [("endpoint", endpoint, preview(endpoint))]
+    rows: list[_Row] = [("endpoint", endpoint, None)]
     for name, value in body.items():
         if name in UNCOUNTED:
             continue
         if name in _CONVERSATIONS and issubclass(type(value), list) and value:
             rows.extend(_conversation(name, cast(list[object], value)))
         else:
-            rows.append((name, value, preview(value)))
+            rows.append((name, value, None))
     return _inputs(rows)
 
 
@@ -122,35 +118,64 @@ def _check_ignored(fn: Callable[..., object], signature: inspect.Signature, igno
         )
 
 
-def _expanded(bound: inspect.BoundArguments) -> Iterator[tuple[str, str, Any]]:
-    """Parameter, argument's name and value; ``*args`` and ``**kwargs`` one by one."""
-    parameters = bound.signature.parameters
+def _plainly_bound(plain: Mapping[str, object], args: Collection[Any], kwargs: Mapping[str, Any]) -> list[_Row] | None:
+    """What ``_bound`` says, in a fraction of its time, where each parameter may be given by position or by name."""
+    rows: list[_Row] = [(name, value, None) for name, value in zip(plain, args, strict=False)]
+    named = 0
+    for name in islice(plain, len(rows), None):
+        value = kwargs.get(name, EMPTY)
+        named += value is not EMPTY
+        if value is EMPTY and (value := plain[name]) is EMPTY:
+            return None
+        rows.append((name, value, None))
+    return rows if len(args) <= len(plain) and named == len(kwargs) else None
+
+
+def _bound(
+    signature: inspect.Signature | None, args: Collection[Any], kwargs: Mapping[str, Any], ignore: Collection[str]
+) -> list[_Row] | None:
+    """The arguments in the signature's order, its defaults among them, ``*args`` and ``**kwargs`` one by one, without
+    those of ignored parameters; ``None``: a decorator made it untrue; or the call is wrong, and will say so.
+    """
+    try:
+        bound = signature.bind(*args, **kwargs) if signature is not None else None
+    except TypeError:
+        bound = None
+    if signature is None or bound is None:
+        return None
+    bound.apply_defaults()
+    parameters, rows = signature.parameters, list[_Row]()
     for name, value in bound.arguments.items():
         kind = parameters[name].kind
+        if name in ignore:
+            continue
         if kind is inspect.Parameter.VAR_POSITIONAL:
-            yield from ((name, f"{name}[{i}]", item) for i, item in enumerate(value))
+            rows += [(f"{name}[{i}]", item, None) for i, item in enumerate(value)]
         elif kind is inspect.Parameter.VAR_KEYWORD:
             # A positional-only parameter leaves its name free for a keyword.
-            yield from ((name, f"{name}[{key!r}]" if key in parameters else key, item) for key, item in value.items())
+            rows += [(f"{name}[{key!r}]" if key in parameters else key, item, None) for key, item in value.items()]
         else:
-            yield name, name, value
+            rows.append((name, value, None))
+    return rows
 
 
 def _inputs(rows: Iterable[_Row]) -> Inputs:
-    """The fingerprint of arguments, given by name, value and preview."""
+    """The fingerprint of arguments."""
     arguments: list[Argument] = []
     marks: list[str] = []
-    for name, value, shown in rows:
-        text, compared = f"!type {qualified(type(value))}", is_comparable(value)
-        if compared:
-            try:
-                text = canonical(value)
-            except TooLarge:
-                compared, shown = False, one_line(f"<{qualified(type(value))}: too large, not compared>")
-        digest = _digest(text)
-        arguments.append(Argument(name=one_line(name), digest=digest[:16] if compared else "", preview=shown))
-        marks.append(f"{canonical(name)}:{digest}")
+    for name, value, given in rows:
+        text, shown = written(value, given)
+        digest = _digest(f"!type {qualified(type(value))}" if text is None else text)
+        label, mark = _named(name)
+        arguments.append(Argument(label, "" if text is None else digest[:16], shown))
+        marks.append(mark + digest)
     return Inputs(digest=_digest("\n".join(sorted(marks)))[:32], arguments=tuple(arguments))
+
+
+@functools.lru_cache(maxsize=1024, typed=True)  # an enum member may equal a name
+def _named(name: str) -> tuple[str, str]:
+    """An argument's name as it is shown, and what stands before its digest."""
+    return one_line(name), f"{canonical(name)}:"
 
 
 def _digest(text: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from operator import is_
-from types import FunctionType
+from types import FunctionType, MethodType
 from weakref import WeakKeyDictionary
+
+EMPTY = inspect.Parameter.empty
+"""Stands for the default of a parameter that has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,35 +18,50 @@ class Looks:
 
     Attributes:
         signature: ``None``: it has none that can be read.
+        plain: its parameters with their defaults, if each of them may be given by position or by name.
         is_async: calling it gives a coroutine.
         is_generator: calling it gives a generator, async or not.
+        code, defaults, kwdefaults: what a function is made of; ``None``: it is no plain one.
     """
 
     signature: inspect.Signature | None
+    plain: Mapping[str, object] | None
     is_async: bool
     is_generator: bool
-    made_of: tuple[object, ...]
+    code: object = None
+    defaults: object = None
+    kwdefaults: object = None
 
 
 _known: WeakKeyDictionary[FunctionType, Looks] = WeakKeyDictionary()
+_known_methods: WeakKeyDictionary[FunctionType, Looks] = WeakKeyDictionary()
+"""By the functions of the methods: what they are bound to makes no difference."""
 
 
 def looks_of(fn: Callable[..., object]) -> Looks:
-    """Looks at a callable; at a plain function only once, unless it is made of other code than it was."""
-    if type(fn) is not FunctionType or fn.__dict__:  # what a decorator left there may change what it looks like
-        return _look(fn, ())
-    known = _known.get(fn)
+    """Looks at a callable; at a plain function or method only once, unless it is made of other code than it was."""
+    function, memory = (fn.__func__, _known_methods) if isinstance(fn, MethodType) else (fn, _known)
+    if type(function) is not FunctionType or function.__dict__:  # a decorator left there what may change its looks
+        return _look(fn)
+    known = memory.get(function)
+    code, defaults, kwdefaults = function.__code__, function.__defaults__, function.__kwdefaults__
     # In a notebook, code that is loaded again is put into the functions that are there.
-    made_of = fn.__code__, fn.__defaults__, fn.__kwdefaults__
-    if known is None or not all(map(is_, known.made_of, made_of)):
-        known = _known[fn] = _look(fn, made_of)
+    if known is None or known.code is not code or known.defaults is not defaults or known.kwdefaults is not kwdefaults:
+        known = memory[function] = _look(fn, code, defaults, kwdefaults)
     return known
 
 
-def _look(fn: Callable[..., object], made_of: tuple[object, ...]) -> Looks:
+def _look(fn: Callable[..., object], *made_of: object) -> Looks:
     try:
         signature = inspect.signature(fn)
     except (TypeError, ValueError):
         signature = None
     is_generator = inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn)
-    return Looks(signature, inspect.iscoroutinefunction(fn), is_generator, made_of)
+    return Looks(signature, _plain(signature), inspect.iscoroutinefunction(fn), is_generator, *made_of)
+
+
+def _plain(signature: inspect.Signature | None) -> dict[str, object] | None:
+    parameters = () if signature is None else signature.parameters.values()
+    if signature is None or any(one.kind is not one.POSITIONAL_OR_KEYWORD for one in parameters):
+        return None
+    return {one.name: one.default for one in parameters}

@@ -23,8 +23,8 @@ _UNSTORABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _NAMESPACE = re.compile(r"[a-z0-9_-]{1,32}")
 _RESERVED = re.compile(r"[/#\[\]]")
 
-_STEP = r"[^\x00-\x1f\x7f-\x9f/#\[\]]+(#([2-9]|[1-9][0-9]{1,8})|\[([^\x00-\x1f\x7f-\x9f\]]|\]\])+\])?"
-_SLOT = re.compile(f"{_STEP}(/{_STEP})*")
+_STEP = r"[^\x00-\x1f\x7f-\x9f/#\[\]]+(?:#(?:[2-9]|[1-9][0-9]{1,8})|\[(?:[^\x00-\x1f\x7f-\x9f\]]|\]\])+\])?"
+_SLOT = re.compile(f"{_STEP}(?:/{_STEP})*")
 _EACH_STEP = re.compile(f"(?:^|/){_STEP}")
 _WHICH = re.compile(r"#[0-9]+|\[([^\]]|\]\])+\]")
 """What tells a slot from others of its name: an ordinal, or a key, which may hold anything."""

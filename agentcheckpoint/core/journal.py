@@ -133,9 +133,9 @@ class Journal:
 
     def _choose(self, group: Group, digest: str) -> tuple[int, bool]:
         """The ordinal of a call with these inputs, and whether it can be a mismatch."""
-        for ordinals in (group.unmet.get(digest), group.again.get(digest)):
-            if ordinals:  # the lowest of equal inputs: parallel calls may come in another order
-                return group.take(heapq.heappop(ordinals)), True
+        if ordinals := group.unmet.get(digest) or group.again.get(digest):
+            # The lowest of equal inputs: parallel calls may come in another order.
+            return group.take(heapq.heappop(ordinals)), True
         lowest = group.lowest
         standing = self._ordinals[group.base].get(lowest) or self.doubts.placed(group.base).get(lowest)
         if standing is None or standing.inputs is None:
@@ -200,6 +200,8 @@ class Journal:
 
     def end(self, call: Call) -> None:
         """The call is over. If it was not answered, the same call made again takes the same slot."""
+        if call.over:  # it stays so: most calls end twice, and without the lock the second costs nothing
+            return
         with self._lock:
             if not call.over:
                 self._free(call)

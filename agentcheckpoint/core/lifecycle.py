@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
@@ -87,9 +87,9 @@ def since_restart(entries: Iterable[LogEntry]) -> list[LogEntry]:
     return counted
 
 
-def about(entries: Iterable[LogEntry]) -> About | None:
+def about(entries: Sequence[LogEntry]) -> About | None:
     """What the run is about, as it was last begun."""
-    return next((entry for entry in reversed(list(entries)) if isinstance(entry, About)), None)
+    return next((entry for entry in reversed(entries) if isinstance(entry, About)), None)
 
 
 @dataclass(frozen=True, slots=True)

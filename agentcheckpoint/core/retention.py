@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import cast
 
-from agentcheckpoint.core.models import Closed, LogEntry, payload_of
+from agentcheckpoint.core.models import Closed, LogEntry
 from agentcheckpoint.errors import RunMisuse
 
 THIRTY_DAYS = timedelta(days=30)
@@ -37,16 +37,15 @@ class RunSize:
         return size_text(self.total)
 
 
-def size_of(entries: Iterable[LogEntry], *, log: Iterable[bytes], beside: Iterable[bytes]) -> RunSize:
+def size_of(log: Iterable[bytes], results: Iterable[int], beside: Iterable[bytes]) -> RunSize:
     """The size of a run.
 
     Args:
-        entries: its log.
-        log: the same, as it is stored.
+        log: its entries, as they are stored.
+        results: the sizes of what is kept apart of them.
         beside: the words that are stored of entries beside the log.
     """
-    results = sum(payload.size for entry in entries if (payload := payload_of(entry)) is not None)
-    return RunSize(sum(map(len, log)), results, sum(map(len, beside)))
+    return RunSize(sum(map(len, log)), sum(results), sum(map(len, beside)))
 
 
 def size_text(size: int) -> str:

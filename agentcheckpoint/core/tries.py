@@ -9,6 +9,10 @@ from agentcheckpoint.core import ids
 from agentcheckpoint.core.lifecycle import ENDED
 from agentcheckpoint.core.models import Closed, Done, Failed, LogEntry, Opened, Rejected, Revived, Rewound
 
+# Unions would be built for each entry anew.
+_AFRESH = (Revived, Rewound)
+_QUIET = (Closed, Revived)
+
 
 @dataclass(frozen=True, slots=True)
 class Series:
@@ -46,7 +50,7 @@ def run_series(entries: Iterable[LogEntry]) -> Series:
     for entry in entries:
         if isinstance(entry, Opened):
             began = entry.at
-        elif isinstance(entry, Revived | Rewound) or (isinstance(entry, Closed) and entry.state in ENDED):
+        elif isinstance(entry, _AFRESH) or (isinstance(entry, Closed) and entry.state in ENDED):
             series = Series()
         elif isinstance(entry, Closed) and entry.state == "retryable":
             series = replace(
@@ -72,7 +76,7 @@ def deaths(entries: Iterable[LogEntry]) -> int:
             if is_open:
                 died = 0 if gained else died + 1
             is_open, gained = True, False
-        elif isinstance(entry, Closed | Revived):
+        elif isinstance(entry, _QUIET):
             died, is_open = 0, False
         elif isinstance(entry, Done):
             gained = True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
 from agentcheckpoint.core.ledger import fold_entries, logged_money, money, report
@@ -58,9 +57,8 @@ class StepRow(NamedTuple):
     at: int
 
 
-@dataclass(slots=True)
 class _Story:
-    """A slot while the log is being read."""
+    """A slot while the log is being read. What is not told stays with the class: a long run has many."""
 
     kind: StepKind | None = None
     outcome: Outcome = "unfinished"
@@ -105,25 +103,19 @@ def step_rows(entries: Sequence[LogEntry]) -> list[StepRow]:
     bought: dict[str, list[LedgerEntry]] = {}
     for attempt in fold_entries(logged_money(entries)).values():
         # An attempt may be known by its money alone.
-        stories.setdefault(attempt.slot, _Story(at=attempt.at))
+        if attempt.slot not in stories:
+            stories[attempt.slot] = _Story()
+            stories[attempt.slot].at = attempt.at
         bought.setdefault(attempt.slot, []).append(attempt)
     return [_row(slot, story, bought.get(slot, ())) for slot, story in stories.items()]
 
 
 def _row(slot: str, story: _Story, attempts: Sequence[LedgerEntry]) -> StepRow:
     bought, usage, cost, priced = _bought(attempts) if attempts else _NOTHING
-    return StepRow(
-        slot=slot,
-        kind=story.kind,
-        outcome=story.outcome,
-        attempts=max(story.tries, bought),
-        ms=story.ms,
-        usage=usage,
-        cost=cost,
-        priced=priced,
-        size=None if story.done is None else story.done.payload.size,
-        at=story.at,
-    )
+    tries = max(story.tries, bought) if bought else story.tries
+    size = None if story.done is None else story.done.payload.size
+    # By place: names take as long again, and a long run has many rows.
+    return StepRow(slot, story.kind, story.outcome, tries, story.ms, usage, cost, priced, size, story.at)
 
 
 def _bought(attempts: Sequence[LedgerEntry]) -> tuple[int, Usage | None, int | None, bool]:

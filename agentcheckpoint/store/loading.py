@@ -86,28 +86,29 @@ def parse_load(keys: RunKeys, namespace: str, run_id: str, token: str, replies: 
         SchemaTooNew: a newer version of this library wrote it.
     """
     lines, meta, results, mark, waste, time, _head = replies
-    names = (keys.log(token), keys.meta(token), keys.results(token), keys.results(token), keys.waste)
+    log = keys.log(token)
+    names = (log, keys.meta(token), keys.results(token), keys.results(token), keys.waste)
     for name, reply in zip(names, replies, strict=False):
         if isinstance(reply, Refusal):
             raise corrupt(run_id, name, f"the server answered {reply}")
     with uncollected():
-        entries = tuple(parse_entry(run_id, keys.log(token), i, line) for i, line in enumerate(lines))
+        entries = tuple([parse_entry(run_id, log, i, line) for i, line in enumerate(lines)])
     fields = _strings(run_id, keys.meta(token), meta)
     check_meta(run_id, keys.meta(token), fields)
     _check_birth(run_id, namespace, keys, token, entries, fields, mark)
     if (found := contradiction(entries)) is not None:
         index, why = found
-        raise corrupt(run_id, keys.log(token) if index is None else f"{keys.log(token)}[{index}]", why)
+        raise corrupt(run_id, log if index is None else f"{log}[{index}]", why)
     _check_about(run_id, keys.meta(token), entries, fields)
-    stored = sum(1 for entry in entries if payload_of(entry) is not None)
+    payloads = [payload.size for entry in entries if (payload := payload_of(entry)) is not None]
+    stored = len(payloads)
     if results < stored + 1:
         raise _lost(run_id, f"{keys.results(token)} holds {results - 1} of the {stored} results that the log names")
     if results > stored + 1:  # they are written together: what the log does not name was in it
-        raise _lost(run_id, f"{keys.log(token)} names {stored} of the {results - 1} results that are stored")
+        raise _lost(run_id, f"{log} names {stored} of the {results - 1} results that are stored")
     pairs = _strings(run_id, keys.waste, waste)
     wasted = tuple(_parse_waste(run_id, keys.waste, entry_id, line) for entry_id, line in pairs.items())
-    size = size_of(entries, log=lines, beside=waste)
-    return Loaded(token, entries, fields, wasted, results, ms_of(time), size)
+    return Loaded(token, entries, fields, wasted, results, ms_of(time), size_of(lines, payloads, waste))
 
 
 def parse_meta(run_id: str, key: str, values: Sequence[bytes | None]) -> dict[str, str]:
