@@ -46,6 +46,7 @@ class AsyncWire(ABC):
         self._come: list[Reply] = []
         """Replies to the first of them, which has more to come."""
         self.dead = False
+        """It was closed, or has lost what was under way."""
         self.refused = False
         """An error reply was among its replies."""
         self.node: Node | None = None
@@ -97,10 +98,12 @@ class AsyncWire(ABC):
     def _lose(self, exc: Exception) -> None:
         """It is broken: those who still wait are told."""
         waiting, self._under_way = self._under_way, deque()
+        if not waiting:
+            self._hang_up()
+            return
         self.close()
-        if waiting:
-            fail(waiting, lost(exc))
-            self.freed()
+        fail(waiting, lost(exc))
+        self.freed()
 
 
 class LoopWire(AsyncWire, asyncio.Protocol):
@@ -141,7 +144,7 @@ class LoopWire(AsyncWire, asyncio.Protocol):
         self._hand_out()
         if not self._under_way:
             if self._come or self._replies.has_more():
-                self.close()
+                self._hang_up()
             self.freed()
 
     def eof_received(self) -> None:

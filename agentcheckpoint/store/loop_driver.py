@@ -79,6 +79,9 @@ class LoopDriver:
                 raise NotSent("the watching connection is gone")
         if not held:
             held.append(await self._dial.open_async(packet.patience, packet.node))
+        elif held[0].stale():  # with what it watched
+            held[0].close()
+            raise NotSent("the watching connection is gone")
         return await held[0].exchange(packet.commands)
 
     def lane(self, node: Node | None = None) -> Lane:

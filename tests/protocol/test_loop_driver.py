@@ -212,7 +212,7 @@ async def test_a_packet_that_goes_on_after_its_watch_broke_is_not_sent_at_all(st
     def reckless() -> Protocol[str]:
         watch = yield Packet((("WATCH", "head"), ("CLIENT", "ID")), held=True)
         store.run(ask("CLIENT", "KILL", "ID", watch[1]))
-        with suppress(Lost):
+        with suppress(Lost, NotSent):
             yield Packet((("GET", "head"),), held=True)
         try:
             yield Packet((("MULTI",), ("SET", "head", "mine"), ("EXEC",)), held=True)
@@ -223,6 +223,22 @@ async def test_a_packet_that_goes_on_after_its_watch_broke_is_not_sent_at_all(st
     store.run(ask("DEL", "head"))
     assert await store.run_async(reckless()) == "not sent"
     assert await store.run_async(ask("GET", "head")) is None
+
+
+@pytest.mark.parametrize("heard", [True, False])
+async def test_what_goes_on_after_its_watch_broke_is_not_sent_on_another_connection(store: Store, heard: bool) -> None:
+    def claiming() -> Protocol[str]:
+        watch = yield Packet((("WATCH", "head"), ("CLIENT", "ID")), held=True)
+        store.run(ask("CLIENT", "KILL", "ID", watch[1]))
+        if heard:
+            yield Pause(0.05)
+        try:
+            yield Packet((("WATCH", "lease"),), held=True)
+        except NotSent:
+            return (yield Packet((("PING",),), held=True))[0].decode()  # who begins anew gets a new one
+        return "head is not watched any more"
+
+    assert await store.run_async(claiming()) == "PONG"
 
 
 async def test_error_replies_are_replies_and_the_next_packet_is_answered_by_its_own(store: Store) -> None:
