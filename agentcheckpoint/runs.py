@@ -179,7 +179,7 @@ class Opener:
             try:
                 await run_flow_async(self._attempt.store, open_attempt(self._attempt, self._wait))
             except BaseException:
-                await self._attempt.store.loop_driver().release()
+                self._attempt.store.loop_driver().release()
                 raise
         run = AsyncRun(self._attempt)
         self._go_inside()
@@ -191,7 +191,7 @@ class Opener:
             try:
                 await run_flow_async(self._attempt.store, close_attempt(self._attempt, error, self._attempt.output))
             finally:
-                await self._attempt.store.loop_driver().release()
+                self._attempt.store.loop_driver().release()
 
     def _go_inside(self) -> None:
         self._attempt.open = True

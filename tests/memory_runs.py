@@ -13,9 +13,10 @@ import pytest
 import agentcheckpoint as ac
 from agentcheckpoint.core.ids import run_tag
 from agentcheckpoint.core.models import Logged
+from agentcheckpoint.store.async_wire import AsyncWire
 from agentcheckpoint.store.effects import Packet, Protocol
 from agentcheckpoint.store.keys import RunKeys
-from agentcheckpoint.store.wire import AsyncWire, Wire
+from agentcheckpoint.store.wire import Wire
 
 E = TypeVar("E", bound=Logged)
 
@@ -60,9 +61,9 @@ def packets(patch: pytest.MonkeyPatch) -> Iterator[list[int]]:
             sent.append(len(commands))
         return exchange(wire, commands)
 
-    async def noted_async(wire: AsyncWire, packet: bytes) -> None:
-        sent.append(len(packet))
-        await send(wire, packet)
+    def noted_async(wire: AsyncWire, parcels: Any) -> None:
+        sent.append(sum(len(parcel.packet) for parcel in parcels))
+        send(wire, parcels)
 
     with patch.context() as patched:
         patched.setattr(Wire, "exchange", noted)

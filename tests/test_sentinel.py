@@ -92,7 +92,7 @@ def test_no_connection_to_a_replica_is_used_whoever_names_it(tmp_path: Path) -> 
             dial.open(node=replica)
 
         async def on_a_loop() -> None:
-            await (await dial.open_async(node=primary)).close()
+            (await dial.open_async(node=primary)).close()
             with pytest.raises(NotSent, match="no primary"):
                 await dial.open_async(node=replica)
 

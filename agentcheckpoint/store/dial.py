@@ -16,11 +16,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from agentcheckpoint.errors import InvalidStore
+from agentcheckpoint.store.async_wire import AsyncWire, take_over
 from agentcheckpoint.store.effects import Node, Protocol, T
 from agentcheckpoint.store.replicas import Replicas
 from agentcheckpoint.store.routed import routed
 from agentcheckpoint.store.routes import Routes
-from agentcheckpoint.store.wire import AsyncParser, AsyncWire, Parser, Wire, connect_error
+from agentcheckpoint.store.wire import AsyncParser, Parser, Wire, connect_error
 
 TIMEOUT = 5.0
 """Seconds to wait for a reply before the connection counts as lost."""
@@ -98,7 +99,7 @@ class Dial:
             await connection.connect()
         except Exception as exc:
             raise connect_error(exc) from exc
-        wire = AsyncWire(connection)
+        wire = take_over(connection)
         wire.node = node
         return wire
 

@@ -1,37 +1,17 @@
 """One connection that the callers of a loop share: what is ready together leaves in one write.
 
-Its owner is a task that no caller can cancel.
+It belongs to no caller: what one of them has sent is settled by what comes, even if all of them are cancelled.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from dataclasses import dataclass
 
-from agentcheckpoint.errors import StoreRefused
+from agentcheckpoint.store.async_wire import AsyncWire
 from agentcheckpoint.store.course import Course
 from agentcheckpoint.store.dial import Dial
-from agentcheckpoint.store.effects import Lost, Node, NotSent, Packet, Refusal, Reply
-from agentcheckpoint.store.resp import pack
-from agentcheckpoint.store.wire import AsyncWire
-
-
-@dataclass(slots=True)
-class _Parcel:
-    packet: bytes
-    replies: int
-    patience: int
-    woken: asyncio.Future[None]
-    """Wakes the caller; one who is cancelled waits for another."""
-    outcome: list[Reply] | Exception | None = None
-    """What came of it; ``None``: nothing yet."""
-
-    def settle(self, outcome: list[Reply] | Exception) -> None:
-        if self.outcome is None:
-            self.outcome = outcome
-        if not self.woken.done():
-            self.woken.set_result(None)
+from agentcheckpoint.store.effects import Node, NotSent, Packet, Reply
+from agentcheckpoint.store.parcels import Parcel, fail
 
 
 class Lane:
@@ -40,84 +20,61 @@ class Lane:
     def __init__(self, dial: Dial, node: Node | None) -> None:
         self._dial = dial
         self._node = node
-        self._queue: deque[_Parcel] = deque()
-        self._owner: asyncio.Task[None] | None = None
+        self._queue: list[Parcel] = []
+        self._busy = False
+        """A packet is under way, or about to leave: what comes now goes with the next."""
+        self._opening: asyncio.Task[None] | None = None
         self.wire: AsyncWire | None = None
 
     async def submit(self, packet: Packet, course: Course) -> list[Reply]:
-        """The replies to a packet, sent with whatever else is ready. Raises ``NotSent`` or ``Lost``."""
-        woken = asyncio.get_running_loop().create_future()
-        parcel = _Parcel(pack(packet.commands), len(packet.commands), packet.patience, woken)
+        """The replies to a packet, sent with whatever else is ready. Raises ``NotSent``, ``Lost``, ``StoreRefused``."""
+        parcel = Parcel(packet.commands, packet.patience)
         self._queue.append(parcel)
-        if self._owner is None:
-            self._owner = asyncio.ensure_future(self._own())
-        while parcel.outcome is None:
-            try:
-                await parcel.woken
-            except asyncio.CancelledError as exc:
-                course.cancelled = exc
-                parcel.woken = asyncio.get_running_loop().create_future()
-        if isinstance(parcel.outcome, Exception):
-            raise parcel.outcome
-        return parcel.outcome
+        if not self._busy:
+            self._busy = True
+            asyncio.get_running_loop().call_soon(self._leave)
+        return await parcel.answered(course)
 
-    async def _own(self) -> None:
-        """Sends what is waiting, reads its replies, until nothing waits."""
-        batch: list[_Parcel] = []
+    def _leave(self) -> None:
+        """All that is ready leaves."""
+        batch, self._queue = self._queue, []
+        patience = max(parcel.patience for parcel in batch)
+        if self.wire is not None and (patience > 1 or self.wire.stale()):
+            self.close()
+        if self.wire is None:
+            self._opening = asyncio.ensure_future(self._open(batch, patience))
+        else:
+            self.wire.send(batch)
+
+    async def _open(self, batch: list[Parcel], patience: int) -> None:
+        """Sends them on a new connection."""
         try:
-            while self._queue:
-                batch = [parcel for parcel in self._queue if parcel.outcome is None]  # the others' callers were told
-                self._queue.clear()
-                try:
-                    await self._exchange(batch)
-                except Exception as exc:
-                    _fail(batch, exc)
+            self.wire = await self._dial.open_async(patience, self._node)
+        except Exception as exc:
+            self._give_up(batch, exc)
         except BaseException:
-            _fail([*batch, *self._queue], Lost("the loop is ending"))
+            self._give_up(batch, NotSent("the loop is ending"))
             raise
+        else:
+            self.wire.freed = self._go_on
+            self.wire.send(batch)
         finally:
-            self._owner = None  # a task refers to its loop, which could then never be freed
+            self._opening = None  # a task refers to its loop, which could then never be freed
 
-    async def _exchange(self, batch: list[_Parcel]) -> None:
-        if not batch:
-            return
-        wire = await self._connected(max(parcel.patience for parcel in batch))
-        refused = False
-        await wire.send(b"".join(parcel.packet for parcel in batch))
-        for parcel in batch:
-            replies = await wire.receive(parcel.replies)
-            refused = refused or any(isinstance(reply, Refusal) for reply in replies)
-            parcel.settle(replies)
-        if refused:  # after trouble, no old connection is worth its risk
-            await wire.close()
+    def _give_up(self, batch: list[Parcel], exc: Exception) -> None:
+        fail(batch, exc)
+        self._go_on()
 
-    async def _connected(self, patience: int) -> AsyncWire:
-        wire = self.wire
-        if wire is not None and (wire.dead or patience > 1 or await wire.stale()):
-            self.wire = None
-            await wire.close()
-            wire = None
-        if wire is None:
-            wire = self.wire = await self._dial.open_async(patience, self._node)
-        return wire
+    def _go_on(self) -> None:
+        """What was under way has come to something."""
+        if self.wire is not None and self.wire.refused:  # after trouble, no old connection is worth its risk
+            self.close()
+        self._busy = bool(self._queue)
+        if self._busy:  # after those who have just been answered: what they send next goes along
+            asyncio.get_running_loop().call_soon(self._leave)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Closes the connection; the next packet opens another."""
         if self.wire is not None:
             wire, self.wire = self.wire, None
-            await wire.close()
-
-
-def _fail(parcels: list[_Parcel], exc: Exception) -> None:
-    """Each caller is told by an exception of its own: it is thrown into his generator, which may add to it."""
-    for parcel in parcels:
-        if parcel.outcome is None:
-            trouble: Exception
-            if isinstance(exc, NotSent | Lost):
-                trouble = type(exc)(str(exc), timed_out=exc.timed_out)
-            elif isinstance(exc, StoreRefused):
-                trouble = StoreRefused(str(exc))
-            else:
-                trouble = Lost(f"{type(exc).__name__}: {exc}")
-            trouble.__cause__ = exc
-            parcel.settle(trouble)
+            wire.close()

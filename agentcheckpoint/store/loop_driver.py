@@ -8,15 +8,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from agentcheckpoint.store.async_wire import AsyncWire
 from agentcheckpoint.store.course import Course
 from agentcheckpoint.store.dial import Dial
 from agentcheckpoint.store.effects import Await, Effect, Node, NotSent, Packet, Pause, Protocol, Reply, T
 from agentcheckpoint.store.lane import Lane
-from agentcheckpoint.store.wire import AsyncWire
 
 
 class LoopDriver:
-    """Runs generators on one event loop, over one shared connection whose owner no caller can cancel.
+    """Runs generators on one event loop, over one connection that they share.
 
     There is one to each server, where there are several. A held packet travels on a connection of its own.
     """
@@ -53,18 +53,9 @@ class LoopDriver:
             raise
         finally:
             protocol.close()
-            if held or self._users == 1:
-                told = course.cancelled
-                await course.settled(asyncio.ensure_future(self._leave(held)))
-                if course.cancelled is not told and course.cancelled is not None:
-                    raise course.cancelled
-            else:
-                self._users -= 1
-
-    async def _leave(self, held: list[AsyncWire]) -> None:
-        for wire in held:
-            await wire.close()
-        await self.release()
+            for wire in held:
+                wire.close()
+            self.release()
 
     async def _perform(self, effect: Effect, held: list[AsyncWire], course: Course) -> Any:
         if isinstance(effect, Packet):
@@ -83,11 +74,14 @@ class LoopDriver:
             if held and (held[0].dead or held[0].node != packet.node):
                 raise NotSent("the watching connection is gone")
         if held and (held[0].dead or held[0].node != packet.node):
-            await held.pop().close()
+            held.pop().close()
             if packet.commands[0][0] == "MULTI":
                 raise NotSent("the watching connection is gone")
         if not held:
             held.append(await self._dial.open_async(packet.patience, packet.node))
+        elif held[0].stale():  # with what it watched
+            held[0].close()
+            raise NotSent("the watching connection is gone")
         return await held[0].exchange(packet.commands)
 
     def lane(self, node: Node | None = None) -> Lane:
@@ -100,12 +94,12 @@ class LoopDriver:
         """Somebody will use this loop's connection for a while: it is kept open until he releases it."""
         self._users += 1
 
-    async def release(self) -> None:
+    def release(self) -> None:
         """The last user to leave closes the connection, so that none outlives its loop."""
         self._users -= 1
         if self._users == 0:
             for lane in tuple(self._lanes.values()):
-                await lane.close()
+                lane.close()
 
 
 async def _wait(effect: Pause | Await) -> Exception | None:

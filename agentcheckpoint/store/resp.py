@@ -39,6 +39,8 @@ class Replies:
     def __init__(self) -> None:
         reader = hiredis.Reader(protocolError=ValueError, replyError=cast(Any, refusal_of), notEnoughData=UNFINISHED)
         self.feed = reader.feed
+        self.has_more: Callable[[], bool] = reader.has_data
+        """Whether something has come that was not taken, a part of a reply perhaps."""
         self._gets = reader.gets
 
     def take(self) -> Reply:
@@ -51,3 +53,13 @@ class Replies:
         if reply is not UNFINISHED and type(reply) not in _KINDS:
             raise ValueError(f"no reply of RESP2: {reply!r:.20}")
         return reply
+
+    def take_all(self, taken: list[Reply]) -> None:
+        """Adds all replies that are whole.
+
+        Raises:
+            ValueError: as ``take``; nothing that was added is to be used then.
+        """
+        taken.extend(iter(self._gets, UNFINISHED))
+        if not _KINDS.issuperset(map(type, taken)):
+            raise ValueError("no reply of RESP2")

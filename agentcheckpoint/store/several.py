@@ -12,10 +12,11 @@ from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from redis.cluster import RedisCluster
 
 from agentcheckpoint.errors import InvalidStore
+from agentcheckpoint.store.async_wire import AsyncWire
 from agentcheckpoint.store.dial import Dial, masked, parsed, twins
 from agentcheckpoint.store.effects import Lost, Node, NotSent
 from agentcheckpoint.store.routes import MasterRoute, Routes, SlotRoutes
-from agentcheckpoint.store.wire import AsyncWire, Wire
+from agentcheckpoint.store.wire import Wire
 
 _PORTS = {"cluster": 6379, "sentinel": 26379}
 _OF_SENTINELS = "sentinel_"
@@ -83,7 +84,7 @@ class SeveralDial(Dial):
             try:
                 self._routes.check(node, await wire.exchange(question))
             except (NotSent, Lost) as exc:
-                await wire.close()
+                wire.close()
                 raise NotSent(str(exc), timed_out=exc.timed_out) from exc
         return wire
 

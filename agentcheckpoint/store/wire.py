@@ -6,7 +6,6 @@ here is used until its first error, time-out or cancellation, and never again; a
 
 from __future__ import annotations
 
-import asyncio
 import select
 import socket
 from collections.abc import Iterable, Sequence
@@ -36,14 +35,14 @@ class AsyncParser(_AsyncRESP2Parser):
         return rx.ResponseError(response)
 
 
-def _plain(reply: Any) -> Reply:
+def plain(reply: Any) -> Reply:
     """The reply with redis-py's error objects made refusals, inside an array too."""
     if isinstance(reply, list):
-        return [_plain(item) for item in cast("Iterable[Any]", reply)]
-    return _refusal(reply) if isinstance(reply, rx.RedisError) else reply
+        return [plain(item) for item in cast("Iterable[Any]", reply)]
+    return refusal(reply) if isinstance(reply, rx.RedisError) else reply
 
 
-def _refusal(exc: rx.RedisError) -> Refusal:
+def refusal(exc: rx.RedisError) -> Refusal:
     code = getattr(exc, "status_code", None)
     if isinstance(code, str):  # fakeredis names it apart
         return Refusal(code, str(exc).removeprefix(f"{code} "))
@@ -54,14 +53,14 @@ def connect_error(exc: Exception) -> Exception:
     """What a failed connect means: a refusal that stays, or nothing sent."""
     said = exc.__cause__ if isinstance(exc.__cause__, rx.ResponseError) else exc  # wrapped on asyncio's Unix sockets
     if isinstance(said, rx.ResponseError | rx.AuthenticationError | rx.InvalidResponse):
-        why = _refusal(said)
+        why = refusal(said)
         if why.code != "LOADING" and "max number of clients" not in why.text:
             advice = "Check user name, password and database in the URL (redis://USER:PASSWORD@host/0)."
             return StoreRefused(f"The server refused the connection: {why}. Nothing was sent. {advice}")
     return NotSent(f"{type(exc).__name__}: {exc}", timed_out=_is_timeout(exc))
 
 
-def _lost(exc: Exception) -> Lost:
+def lost(exc: Exception) -> Lost:
     return Lost(f"{type(exc).__name__}: {exc}", timed_out=_is_timeout(exc))
 
 
@@ -80,7 +79,7 @@ def _clean_after(commands: Sequence[Command], replies: Sequence[Reply], before: 
 
 _CHUNK = 1 << 17
 """Bytes to read at a time."""
-_BROKEN = (rx.RedisError, OSError, ValueError)
+BROKEN = (rx.RedisError, OSError, ValueError)
 """What is raised when a connection breaks, or answers what is no reply."""
 
 
@@ -127,9 +126,9 @@ class Wire:
             else:
                 self._connection.send_packed_command([packet], check_health=False)
             replies = [self._read() for _ in commands]
-        except _BROKEN as exc:
+        except BROKEN as exc:
             self.close()
-            raise _lost(exc) from exc
+            raise lost(exc) from exc
         except BaseException:
             self.close()
             raise
@@ -139,9 +138,9 @@ class Wire:
     def _read(self) -> Reply:
         if self._socket is None:
             try:
-                return _plain(self._connection.read_response(disconnect_on_error=False))
+                return plain(self._connection.read_response(disconnect_on_error=False))
             except rx.ResponseError as exc:
-                return _refusal(exc)
+                return refusal(exc)
         while (reply := self._replies.take()) is UNFINISHED:
             self._replies.feed(_some(self._socket.recv(_CHUNK)))
         return reply
@@ -150,77 +149,6 @@ class Wire:
         self.dead = True
         try:
             self._connection.disconnect()
-        except Exception:
-            return
-
-
-class AsyncWire:
-    """A connection of one event loop; read here as ``Wire`` is."""
-
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
-        self._reader: asyncio.StreamReader | None = None
-        self._writer: Any = getattr(connection, "_writer", None)
-        self._replies = Replies()
-        self.dead = False
-        self.node: Node | None = None
-        if isinstance(made := getattr(connection, "_reader", None), asyncio.StreamReader):
-            self._reader = made
-
-    async def stale(self) -> bool:
-        try:
-            return bool(await self._connection.can_read())
-        except Exception:
-            return True
-
-    async def send(self, packet: bytes) -> None:
-        """Raises ``Lost`` when the connection breaks; it is closed then, as after anything else that is raised."""
-        try:
-            if self._reader is None:
-                await self._connection.send_packed_command(packet, check_health=False)
-                return
-            self._writer.write(packet)
-            if self._writer.transport.get_write_buffer_size():  # not all of it has left at once
-                async with asyncio.timeout(self._connection.socket_timeout):
-                    await self._writer.drain()
-        except _BROKEN as exc:
-            await self.close()
-            raise _lost(exc) from exc
-        except BaseException:
-            await self.close()
-            raise
-
-    async def receive(self, count: int) -> list[Reply]:
-        """Reads so many replies. Raises ``Lost`` like ``send``."""
-        try:
-            return [await self._read() for _ in range(count)]
-        except _BROKEN as exc:
-            await self.close()
-            raise _lost(exc) from exc
-        except BaseException:
-            await self.close()
-            raise
-
-    async def _read(self) -> Reply:
-        if self._reader is None:
-            try:
-                return _plain(await self._connection.read_response(disconnect_on_error=False))
-            except rx.ResponseError as exc:
-                return _refusal(exc)
-        while (reply := self._replies.take()) is UNFINISHED:
-            async with asyncio.timeout(self._connection.socket_timeout):
-                self._replies.feed(_some(await self._reader.read(_CHUNK)))
-        return reply
-
-    async def exchange(self, commands: tuple[Command, ...]) -> list[Reply]:
-        await self.send(pack(commands))
-        return await self.receive(len(commands))
-
-    async def close(self) -> None:
-        self.dead = True
-        try:
-            async with asyncio.timeout(1):  # wait_for of Python 3.11 loses a cancellation that comes at its end
-                await self._connection.disconnect(nowait=True)
         except Exception:
             return
 

@@ -27,7 +27,8 @@ import openai
 import agentcheckpoint as ac
 from agentcheckpoint import attempt
 from agentcheckpoint.core.models import Done
-from agentcheckpoint.store.wire import AsyncWire, Wire
+from agentcheckpoint.store.async_wire import AsyncWire
+from agentcheckpoint.store.wire import Wire
 
 from .outside import DRAFT, MODEL, PRICES
 
@@ -108,7 +109,7 @@ class Stops:
 
     def install(self) -> None:
         """For the rest of this process's life."""
-        exchange, send, receive = Wire.exchange, AsyncWire.send, AsyncWire.receive
+        exchange, send, hand_out = Wire.exchange, AsyncWire.send, AsyncWire._hand_out
 
         def exchanged(wire: Wire, commands: Any) -> Any:
             self.packet("before")
@@ -116,16 +117,15 @@ class Stops:
             self.packet("after")
             return replies
 
-        async def sent(wire: AsyncWire, packet: bytes) -> None:
+        def sent(wire: AsyncWire, parcels: Any) -> None:
             self.packet("before")
-            await send(wire, packet)
+            send(wire, parcels)
 
-        async def received(wire: AsyncWire, count: int) -> Any:
-            replies = await receive(wire, count)
+        def received(wire: AsyncWire) -> None:
             self.packet("after")
-            return replies
+            hand_out(wire)
 
-        Wire.exchange, AsyncWire.send, AsyncWire.receive = exchanged, sent, received  # type: ignore[method-assign]
+        Wire.exchange, AsyncWire.send, AsyncWire._hand_out = exchanged, sent, received  # type: ignore[method-assign]
 
 
 class Gate:

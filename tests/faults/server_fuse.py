@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
+import select
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
+from agentcheckpoint.store.async_wire import AsyncWire
 from agentcheckpoint.store.effects import Lost
+from agentcheckpoint.store.parcels import Parcel
 from agentcheckpoint.store.resp import pack
-from agentcheckpoint.store.wire import AsyncWire, Wire
+from agentcheckpoint.store.wire import Wire
 
 from .server_agent import Diary
 from .servers import PATIENCE
@@ -64,13 +66,13 @@ class Fuse:
 @contextmanager
 def armed(fuse: Fuse) -> Iterator[None]:
     """Inside, it counts and strikes."""
-    exchange, send, receive = Wire.exchange, AsyncWire.send, AsyncWire.receive
+    exchange, send, settle = Wire.exchange, AsyncWire.send, Parcel.settle
     Wire.exchange = _blocking(exchange, fuse)  # type: ignore[method-assign]
-    AsyncWire.send, AsyncWire.receive = _looped(send, receive, fuse)  # type: ignore[method-assign]
+    AsyncWire.send, Parcel.settle = _looped(send, settle, fuse)  # type: ignore[method-assign]
     try:
         yield
     finally:
-        Wire.exchange, AsyncWire.send, AsyncWire.receive = exchange, send, receive  # type: ignore[method-assign]
+        Wire.exchange, AsyncWire.send, Parcel.settle = exchange, send, settle  # type: ignore[method-assign]
 
 
 def _blocking(exchange: Any, fuse: Fuse) -> Any:
@@ -95,32 +97,32 @@ def _blocking(exchange: Any, fuse: Fuse) -> Any:
     return struck
 
 
-def _looped(send: Any, receive: Any, fuse: Fuse) -> tuple[Any, Any]:
-    struck: list[AsyncWire] = []
+def _looped(send: Any, settle: Any, fuse: Fuse) -> tuple[Any, Any]:
+    struck: list[Parcel] = []
 
-    async def sending(wire: AsyncWire, packet: bytes) -> None:
-        if not fuse.meets(packet):
-            return await send(wire, packet)
-        struck.append(wire)
+    def sending(wire: Any, parcels: Sequence[Parcel]) -> None:
+        if not fuse.meets(b"".join(parcel.packet for parcel in parcels)):
+            return send(wire, parcels)  # type: ignore[no-any-return]
+        if fuse.moment in ("before", "answered"):
+            struck.append(parcels[-1])
         fuse.strike("before")
-        await send(wire, packet)
+        send(wire, parcels)
         if fuse.moment not in ("sent", "applied"):
             return None
-        while fuse.moment == "applied" and not await wire._connection.can_read():
-            await asyncio.sleep(0.001)
+        if fuse.moment == "applied":
+            readable = select.poll()
+            readable.register(wire._transport.get_extra_info("socket"), select.POLLIN)
+            readable.poll(PATIENCE * 1000)
         fuse.strike(fuse.moment)
-        await wire.close()
-        raise Lost("its reply was never read")
+        wire._lose(Lost("its reply was never read"))
+        return None
 
-    async def receiving(wire: AsyncWire, count: int) -> Any:
-        if wire not in struck:
-            return await receive(wire, count)
-        struck.remove(wire)
-        try:
-            replies = await receive(wire, count)
-        finally:
+    def settling(parcel: Parcel, outcome: Any) -> None:
+        if parcel in struck:
+            struck.remove(parcel)
             fuse.mend()
-        fuse.strike("answered")
-        return replies
+            if not isinstance(outcome, Exception):
+                fuse.strike("answered")
+        settle(parcel, outcome)
 
-    return sending, receiving
+    return sending, settling

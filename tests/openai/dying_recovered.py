@@ -18,7 +18,7 @@ from openai import AsyncOpenAI, OpenAI
 
 import agentcheckpoint as ac
 from agentcheckpoint.attempt import after_commit
-from agentcheckpoint.store import wire
+from agentcheckpoint.store import async_wire, wire
 
 
 def die(*_: object) -> None:
@@ -85,23 +85,23 @@ def watch(point: str) -> None:
     """Dies before the packet with such a log entry leaves, or once it was applied."""
     when, _, kind = point.partition(" ")
     mark = f'"k":"{kind}"'
-    exchange, send = wire.Wire.exchange, wire.AsyncWire.send
+    exchange, send = wire.Wire.exchange, async_wire.AsyncWire.send
 
     def watched(self: wire.Wire, commands: Any) -> Any:
         if when == "before" and mark in str(commands):
             die()
         return exchange(self, commands)
 
-    async def watched_async(self: wire.AsyncWire, packet: bytes) -> None:
-        if when == "before" and mark.encode() in packet:
+    def watched_async(self: async_wire.AsyncWire, parcels: Any) -> None:
+        if when == "before" and any(mark.encode() in parcel.packet for parcel in parcels):
             die()
-        await send(self, packet)
+        send(self, parcels)
 
     def applied(_: object, change: Any) -> None:
         if when == "after" and change.entry.k == kind:
             die()
 
-    wire.Wire.exchange, wire.AsyncWire.send = watched, watched_async  # type: ignore[method-assign]
+    wire.Wire.exchange, async_wire.AsyncWire.send = watched, watched_async  # type: ignore[method-assign]
     after_commit.append(applied)
 
 

@@ -8,6 +8,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faults.servers import Server, binaries
@@ -30,6 +31,14 @@ UNANSWERED = Packet((("BLPOP", "nothing", "600"),))
 def waiting(server: Server) -> int:
     """How many clients wait for the answer to such a packet: it has come to the server."""
     return int(re.search(rb"blocked_clients:(\d+)", server.ask("INFO", "clients"))[1])  # type: ignore[index]
+
+
+def hasten(wire: Any, seconds: float) -> None:
+    """From now on a connection of a loop, which is idle, waits only so long for an answer."""
+    wire.timeout = seconds
+    if wire._watch is not None:  # it was set for the time before
+        wire._watch.cancel()
+        wire._watch = None
 
 
 class RedisServer(Server):

@@ -17,6 +17,7 @@ from agentcheckpoint.attempt import new_id, new_token
 from agentcheckpoint.core.ids import run_tag
 from agentcheckpoint.core.models import Birth, Done, Inputs, LedgerEntry, Opened, Payload
 from agentcheckpoint.errors import CheckpointsLost, LeaseLost, RunDeleted
+from agentcheckpoint.store.async_wire import AsyncWire
 from agentcheckpoint.store.claim import Busy, Opening, Taken, open_run
 from agentcheckpoint.store.commit import Change, Committed, Superseded, commit
 from agentcheckpoint.store.connect import connect
@@ -27,7 +28,7 @@ from agentcheckpoint.store.keys import RunKeys
 from agentcheckpoint.store.reading import read_results, snapshot
 from agentcheckpoint.store.store import Store
 from agentcheckpoint.store.upkeep import book_waste, delete_run, renew
-from agentcheckpoint.store.wire import AsyncWire, Wire
+from agentcheckpoint.store.wire import Wire
 
 STRANGER = Holder(host="h", boot="elsewhere", pidns="n", pid=1, start=1).model_dump_json().encode()
 """Nobody here can tell whether he is alive."""
@@ -187,9 +188,9 @@ def test_a_commit_is_one_packet(colour: Colour, worker: Any, monkeypatch: pytest
         packets.append("sync")
         return exchange(wire, commands)
 
-    async def counted_async(wire: AsyncWire, packet: bytes) -> None:
+    def counted_async(wire: AsyncWire, parcels: Any) -> None:
         packets.append("async")
-        await send(wire, packet)
+        send(wire, parcels)
 
     fence = worker()
     colour.run(opening(fence))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from faults.servers import until
-from servers import RedisServer
+from servers import RedisServer, hasten
 
 import agentcheckpoint as ac
 from agentcheckpoint.store.loop_driver import LoopDriver
@@ -48,7 +48,7 @@ def hurry(store: ac.Store, seconds: float = 0.1) -> None:
         idle._connection._parser._buffer.socket_timeout = seconds  # else it is set back by a look for what is unread
     for driver in store._loops.values():
         if driver.lane().wire is not None:
-            driver.lane().wire._connection.socket_timeout = seconds
+            hasten(driver.lane().wire, seconds)
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ async def test_a_step_that_cannot_even_connect_ends_as_soon(server: RedisServer,
         async with ac.run("r", store=store) as run:
             wire = store.loop_driver().lane().wire
             assert wire is not None
-            await wire.close()
+            wire.close()
             await run.step("s", freezes)
     assert sum(waits) == 12, "it is not in doubt, so the end was tried too"
 

@@ -17,10 +17,11 @@ from agentcheckpoint.core.pricing import Cost
 from agentcheckpoint.flow import Invoke, Raised
 from agentcheckpoint.openai.sse import Passing
 from agentcheckpoint.store import commit as protocol
+from agentcheckpoint.store.async_wire import AsyncWire
 from agentcheckpoint.store.effects import Lost, Packet
 from agentcheckpoint.store.lane import Lane
 from agentcheckpoint.store.thread_driver import ThreadDriver
-from agentcheckpoint.store.wire import AsyncWire, Wire
+from agentcheckpoint.store.wire import Wire
 
 from ..scenario import Fault
 from ..variants import Variant
@@ -75,10 +76,7 @@ def believed() -> Iterator[None]:
 def kept_connections() -> Iterator[None]:
     """A connection is used again after a time-out: the late answer is read as that of the next packet."""
 
-    def keep(self: Wire) -> None:
-        return None
-
-    async def keep_async(self: AsyncWire) -> None:
+    def keep(self: Wire | AsyncWire) -> None:
         return None
 
     perform = ThreadDriver._perform
@@ -89,7 +87,7 @@ def kept_connections() -> Iterator[None]:
     with (
         mock.patch.object(Wire, "close", keep),
         mock.patch.object(Wire, "stale", lambda self: False),
-        mock.patch.object(AsyncWire, "close", keep_async),
+        mock.patch.object(AsyncWire, "close", keep),
         mock.patch.object(ThreadDriver, "_perform", long_lived),
     ):
         yield
