@@ -225,7 +225,12 @@ VARIANTS = (
     _variant("ambiguous-sent-again", "rule 4", sent_again),
     _variant("ambiguous-believed", "rule 1", believed),
     _variant("client-retries-on", "rule 5", client_retries),
-    _variant("connection-kept-after-trouble", "rule 6", kept_connections),
+    _variant(
+        "connection-kept-after-trouble",
+        "rule 6",
+        kept_connections,
+        lambda agent, fault, _: not agent.is_async and fault.fate == "delay",
+    ),
     _variant("no-single-flight", "rule 8", two_flights),
     _variant("totals-by-increment-alone", "rule 13", counted_twice),
     _variant(
