@@ -27,6 +27,7 @@ from faults.servers import Server
 import agentcheckpoint as ac
 from agentcheckpoint.cli.main import main
 from agentcheckpoint.show.layout import columns_of
+from agentcheckpoint.store import connect
 from agentcheckpoint.store.embedded import ensure_server, server_status, state_directory, stop_server
 from agentcheckpoint.store.server_binary import find_binary
 
@@ -268,7 +269,10 @@ def test_what_is_not_there_is_said_by_the_exit_code(room: Room, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("name", [name for name in VERBS if name not in OWN])
-def test_a_store_that_is_away_has_a_code_of_its_own(room: Room, tmp_path: Path, name: str) -> None:
+def test_a_store_that_is_away_has_a_code_of_its_own(
+    room: Room, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect, "PAUSES", (0.01, 0.02))  # test_cli.py waits as long as it really takes
     away = Room(f"unix://{tmp_path}/nobody-listens", room.namespace, room.file)
     told = piped(away.line(name, VERBS[name].words), tmp_path)
     assert (told.code, "Traceback" in told.err) == (5, False), told.err
