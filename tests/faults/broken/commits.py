@@ -22,6 +22,7 @@ from agentcheckpoint.store.lane import Lane
 from agentcheckpoint.store.thread_driver import ThreadDriver
 from agentcheckpoint.store.wire import AsyncWire, Wire
 
+from ..scenario import Fault
 from ..variants import Single, Variant, doing
 
 
@@ -215,6 +216,10 @@ def leases_left() -> Iterator[None]:
         yield
 
 
+def _late_answers(_agent: object, fault: Fault, _clean: object) -> bool:
+    return fault.fate == "delay"
+
+
 def _variant(
     name: str, rule: str, broken: Callable[[], AbstractContextManager[None]], aim: Single | None = None
 ) -> Variant:
@@ -222,9 +227,9 @@ def _variant(
 
 
 VARIANTS = (
-    _variant("ambiguous-sent-again", "rule 4", sent_again),
+    _variant("ambiguous-sent-again", "rule 4", sent_again, _late_answers),
     _variant("ambiguous-believed", "rule 1", believed),
-    _variant("client-retries-on", "rule 5", client_retries),
+    _variant("client-retries-on", "rule 5", client_retries, _late_answers),
     _variant(
         "connection-kept-after-trouble",
         "rule 6",
@@ -241,7 +246,9 @@ VARIANTS = (
     ),
     _variant("two-transactions", "result and cost in one atomic write", two_transactions),
     _variant("float-money", "money is exact", float_money),
-    _variant("intent-dropped", "an attempt that may have been billed is in the ledger", no_intent),
+    _variant(
+        "intent-dropped", "an attempt that may have been billed is in the ledger", no_intent, doing("paid", "kill")
+    ),
     _variant("commit-before-the-call", "a result is stored whole or not at all", commit_before_the_call),
     _variant(
         "rejections-forgotten",
