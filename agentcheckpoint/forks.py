@@ -113,15 +113,7 @@ def _birth(
     if begun.input is not None:
         (stored,) = store.run(read_results(source.fence, loaded.token, (begun.id,))).values()
         data = source.chain.decode(stored, begun.input, source.where("", begun.id))
-    return birth_of(
-        target,
-        data,
-        agent=begun.agent,
-        inputs=begun.inputs,
-        metadata=begun.metadata,
-        conversation=begun.conversation,
-        origin=origin,
-    )
+    return birth_of(target, begun, data, origin)
 
 
 def _converting(

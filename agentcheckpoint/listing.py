@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from agentcheckpoint.core import ids
+from agentcheckpoint.core.ledger import CostReport, money
 from agentcheckpoint.core.spending import iso_time
 from agentcheckpoint.errors import CheckpointCorrupt, CheckpointsLost, InvalidName, RunNotFound, SchemaTooNew
-from agentcheckpoint.show.layout import plain
+from agentcheckpoint.show.layout import Column, lay_out, plain
 from agentcheckpoint.show.records import cost_record
 from agentcheckpoint.store.connect import Connectable, connect
 from agentcheckpoint.store.glimpse import Glimpse, look_at
@@ -122,9 +124,55 @@ def run_record(run: RunView) -> dict[str, Any]:
         "conversation": run.conversation,
         "metadata": dict(run.metadata),
         "attempt": run.attempt,
-        "steps": sum(row.outcome in ("done", "overridden") for row in run.steps),
+        "steps": _steps_done(run),
         "begun": iso_time(run.entries[0].at),
         "opened": iso_time(run.attempts[-1].began if run.attempts else None),
         "last": iso_time(run.entries[-1].at),
         "cost": cost_record(run.cost),
     }
+
+
+def _steps_done(run: RunView) -> int:
+    return sum(row.outcome in ("done", "overridden") for row in run.steps)
+
+
+TITLES = ("run", "state", "agent", "age", "attempts", "steps", "cost", "saved")
+_KEEP = (9, 8, 5, 4, 6, 2, 7, 3)
+"""Of the columns of a table: the lowest goes first where there is no room."""
+
+
+def cells_of(run: RunView) -> tuple[str, ...]:
+    """What a table says of a run, under ``TITLES``; names as stored, not escaped."""
+    return (
+        run.id,
+        run.state,
+        run.agent or "",
+        age_text(run.entries[0].at),
+        str(run.attempt),
+        f"{_steps_done(run):,}",
+        spent_text(run.cost),
+        money(run.cost.saved) if run.cost.saved else "",
+    )
+
+
+def table(runs: Sequence[RunView], width: int) -> str:
+    """The runs as plain text, in lines of so many columns at most, with every control character escaped."""
+    lines = [TITLES, *(tuple(plain(cell) for cell in cells_of(run)) for run in runs)]
+    return lay_out([Column([line[n] for line in lines], keep, right=n > 2) for n, keep in enumerate(_KEEP)], width)
+
+
+def spent_text(cost: CostReport) -> str:
+    """What was spent, in a few characters: nothing where nothing was bought, and no sum where it is not known."""
+    if not cost.attempts:
+        return ""
+    known = money(cost.spent if cost.spent or not (cost.unpriced or cost.unresolved) else None)
+    return f"≥ {known}" if cost.spent and (cost.unpriced or cost.unresolved) else known
+
+
+def age_text(ms: int) -> str:
+    """How long ago a moment of the store's clock was, on this machine's."""
+    seconds = max(0, int(time.time() - ms / 1000))
+    for size, letter in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds // size}{letter}"
+    return f"{seconds}s"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from functools import partial
 
 from agentcheckpoint.attempt import Attempt, new_id, new_token
@@ -12,10 +11,10 @@ from agentcheckpoint.core.cursors import Cursors
 from agentcheckpoint.core.journal import Journal
 from agentcheckpoint.core.lifecycle import about, since_restart
 from agentcheckpoint.core.models import (
+    About,
     Birth,
     Closed,
     Done,
-    Inputs,
     Logged,
     Opened,
     Origin,
@@ -27,6 +26,7 @@ from agentcheckpoint.core.tries import deaths, run_series
 from agentcheckpoint.current import released_here
 from agentcheckpoint.errors import AgentCheckpointWarning, RunCancelled
 from agentcheckpoint.explain import busy_error, warn, wrong_totals
+from agentcheckpoint.options import RunOptions
 from agentcheckpoint.results import Results
 from agentcheckpoint.store.asking import take_back
 from agentcheckpoint.store.claim import Cancelled, Completed, Opening, Taken, open_run
@@ -81,7 +81,7 @@ def take_run(attempt: Attempt, wait: float, *, counted: bool = True) -> Protocol
 
 def make_run(attempt: Attempt) -> Protocol[bool]:
     """Makes the run without beginning it; ``False``: there is one of that id. Raises what ``create_run`` raises."""
-    birth, data = _birth(attempt)
+    birth, data = birth_of(attempt, attempt.options, attempt.options.input)
     return (yield from create_run(attempt.fence, new_token, birth, data))
 
 
@@ -119,16 +119,16 @@ def cancelled_error(run_id: str, why: str) -> RunCancelled:
 
 
 def birth_of(
-    attempt: Attempt,
-    data: bytes | None,
-    *,
-    agent: str | None,
-    inputs: Inputs | None,
-    metadata: Mapping[str, str] | None,
-    conversation: str | None,
-    origin: Origin | None = None,
+    attempt: Attempt, told: RunOptions | About, data: bytes | None, origin: Origin | None = None
 ) -> tuple[Birth, bytes | None]:
-    """A new run's birth mark, and its arguments as they are stored; ``data`` is these before any codec."""
+    """A new run's birth mark, and its arguments as they are stored.
+
+    Args:
+        attempt: which run.
+        told: what the run is about.
+        data: its arguments before any codec.
+        origin: which run it is a fork of.
+    """
     entry_id, payload = new_id(), None
     if data is not None:
         data, payload = attempt.chain.encode(data, attempt.where("", entry_id))
@@ -138,31 +138,19 @@ def birth_of(
         namespace=attempt.namespace,
         run=attempt.run_id,
         origin=origin,
-        agent=agent,
-        inputs=inputs,
-        input=payload,
-        metadata=dict(metadata) if metadata else None,
-        conversation=conversation,
-    )
-    return birth, data
-
-
-def _birth(attempt: Attempt) -> tuple[Birth, bytes | None]:
-    told = attempt.options
-    return birth_of(
-        attempt,
-        told.input,
         agent=told.agent,
         inputs=told.inputs,
-        metadata=told.metadata,
+        input=payload,
+        metadata=dict(told.metadata) if told.metadata else None,
         conversation=told.conversation,
     )
+    return birth, data
 
 
 def _opening(attempt: Attempt, holder: Holder, *, counted: bool) -> Opening:
     options = attempt.options
     worker, stamp = f"pid {holder.pid} on {holder.host}", int(time.time() * 1000)
-    birth, data = _birth(attempt)
+    birth, data = birth_of(attempt, options, options.input)
 
     def entry(number: int) -> Opened:
         return Opened(

@@ -19,10 +19,10 @@ def watched() -> Iterator[list[tuple[Any, ...]]]:
     """The commands of each packet that leaves meanwhile, blocking."""
     exchange, seen = Wire.exchange, list[tuple[Any, ...]]()
 
-    def noted(wire: Wire, commands: tuple[Any, ...]) -> Any:
+    def noted(self: Wire, commands: tuple[Any, ...]) -> Any:
         if threading.current_thread().name != RENEWING:
             seen.append(commands)
-        return exchange(wire, commands)
+        return exchange(self, commands)
 
     Wire.exchange = noted  # type: ignore[method-assign]
     try:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -15,18 +12,6 @@ from typer.testing import CliRunner
 from agentcheckpoint import errors
 from agentcheckpoint.cli import main as cli
 from agentcheckpoint.cli.verbs import VERBS, Verb
-from agentcheckpoint.store.embedded import ensure_server, stop_server
-
-pytestmark = pytest.mark.filterwarnings("ignore::agentcheckpoint.errors.DurabilityWarning")
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    home = tmp_path / "state"
-    monkeypatch.setenv("AGENTCHECKPOINT_HOME", str(home))
-    monkeypatch.delenv("AGENTCHECKPOINT_URL", raising=False)
-    yield home
-    stop_server(home)
 
 
 def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -107,34 +92,6 @@ def test_wrong_usage_is_exit_code_2_and_says_nothing_on_stdout(words: list[str])
     assert words[-1] in ran.stderr
 
 
-def test_the_status_of_a_server_that_does_not_run_is_not_found_and_starts_none(home: Path) -> None:
-    text, data = (
-        CliRunner().invoke(cli.app, ["server", "status"]),
-        CliRunner().invoke(cli.app, ["server", "status", "-o", "json"]),
-    )
-    assert (text.exit_code, data.exit_code) == (3, 3)
-    assert "not running" in text.stdout and str(home) in text.stdout
-    assert json.loads(data.stdout) == {"running": False, "home": str(home)}
-    assert not home.exists()
-
-
-def test_a_running_server_is_shown_and_stopped(home: Path) -> None:
-    server = ensure_server(home)
-    text, data = (
-        CliRunner().invoke(cli.app, ["server", "status"]),
-        CliRunner().invoke(cli.app, ["server", "status", "-o", "json"]),
-    )
-    assert (text.exit_code, data.exit_code) == (0, 0)
-    assert f"pid {server.pid}" in text.stdout and server.url in text.stdout
-    facts = json.loads(data.stdout)
-    assert facts["running"] is True and (facts["pid"], facts["url"]) == (server.pid, server.url)
-
-    stopped = CliRunner().invoke(cli.app, ["server", "stop", "-o", "json"])
-    assert json.loads(stopped.stdout) == {"stopped": True, "home": str(home)}
-    again = CliRunner().invoke(cli.app, ["server", "stop"])
-    assert (again.exit_code, "none was running" in again.stdout) == (0, True)
-
-
 def test_a_server_that_cannot_be_reached_is_exit_code_5_and_one_message_without_the_password() -> None:
     ran = command("demo", "--url", "redis://:hush-hush@localhost:1/0")
     assert (ran.returncode, ran.stdout) == (5, "")
@@ -195,19 +152,3 @@ def test_a_warning_of_ours_is_a_note_without_a_place_in_the_code(
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("note: it will not last\n") and "DeprecationWarning: old" in said.err
-
-
-LATE = "import time; time.sleep(0.5); from agentcheckpoint.cli.main import main; main()"
-
-
-def test_a_reader_that_goes_away_is_no_traceback(home: Path) -> None:
-    script = "import sys, time; sys.stdin.close(); time.sleep(0.1)"
-    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE) as reader:
-        ran = subprocess.run(
-            [sys.executable, "-c", LATE, "server", "status"],
-            env={**os.environ, "AGENTCHECKPOINT_HOME": str(home)},
-            stdout=reader.stdin,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    assert ran.stderr == ""

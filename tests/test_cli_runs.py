@@ -19,6 +19,7 @@ from memory_runs import fresh, packets
 import agentcheckpoint as ac
 from agentcheckpoint.cli.main import main
 from agentcheckpoint.core.price import Price
+from agentcheckpoint.listing import TITLES
 from agentcheckpoint.show.layout import columns_of
 
 PRICES = {"small": Price(input="1", output="2")}
@@ -107,9 +108,9 @@ def test_runs_are_listed_the_last_first(url: str, command: Command) -> None:
     told = command("runs")
     assert (told.code, told.err) == (0, "")
     titles, first, second = (line.split() for line in told.out.splitlines())
-    assert titles == ["run", "state", "agent", "age", "attempts", "cost", "saved"]
+    assert titles == [*TITLES]
     assert first[:2] == ["refund-9", "waiting"] and "$" not in " ".join(first)
-    assert second[:2] == ["research-42", "completed"] and second[-3:] == ["2", "$2.00", "$1.00"]
+    assert second[:2] == ["research-42", "completed"] and second[-4:] == ["2", "3", "$2.00", "$1.00"]
 
     rows = command("runs", "-o", "jsonl").lines
     assert command("runs", "-o", "json").data == {"runs": rows}

@@ -21,12 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_page import verbs
 from faults.servers import Server
 
 import agentcheckpoint as ac
 from agentcheckpoint.cli.main import main
-from agentcheckpoint.cli.verbs import VERBS as COMMANDS
 from agentcheckpoint.show.layout import columns_of
+from agentcheckpoint.store import connect
+from agentcheckpoint.store.embedded import ensure_server, server_status, state_directory, stop_server
 from agentcheckpoint.store.server_binary import find_binary
 
 pytestmark = [
@@ -49,7 +51,7 @@ def greet(name: str) -> str:
 
 @dataclass(frozen=True)
 class Verb:
-    """How a command is called on what ``room`` has stored, and what comes of it.
+    """How a command is called on what ``room`` has, and what comes of it.
 
     Attributes:
         words: its arguments.
@@ -83,9 +85,15 @@ VERBS = {
     "doctor": Verb(()),
     "worker": Verb((AGENT, "--until-idle"), formats=("jsonl",)),
     "demo": Verb(("--docs", "DOCS", "--kills", "0", "--latency", "0")),
+    "server status": Verb(()),
+    "server stop": Verb(()),
 }
+OWN = ("server status", "server stop")
+"""Commands for the embedded server alone."""
 UNWRAPPED = ("export", "demo")
 """The lines of a file, and what a model said: a terminal wraps them where it ends."""
+SENTENCE = ("fork", "rewind")
+"""Their first line is one, with the names that were asked for: a terminal wraps that too."""
 EACH = pytest.mark.parametrize("name", VERBS)
 
 
@@ -104,6 +112,8 @@ class Room:
     file: str
 
     def line(self, name: str, words: tuple[str, ...]) -> list[str]:
+        if name in OWN:
+            return [*name.split(), *words]
         placed = [] if name == "demo" else ["--namespace", self.namespace]
         files = {"FILE": self.file, "DOCS": str(Path(self.file).parent / "docs")}
         return [name, *(files.get(word, word) for word in words), *placed, "--store", self.url]
@@ -116,7 +126,20 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def room(url: str, tmp_path: Path) -> Room:
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where the embedded server has its data, once there is one: a path that no line of 80 columns has room for."""
+    data = tmp_path_factory.mktemp("a-directory-with-a-name-that-is-longer-than-the-room-there-is-in-a-line")
+    monkeypatch.delenv("AGENTCHECKPOINT_HOME", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(data))
+    yield state_directory()
+    stop_server()
+
+
+@pytest.fixture
+def room(url: str, home: Path, name: str, tmp_path: Path) -> Room:
+    """What the command ``name`` is called on; the embedded server runs for those that are about it."""
+    if name in OWN:
+        ensure_server()
     namespace = secrets.token_hex(4)
     here: dict[str, Any] = {"store": url, "namespace": namespace}
     with ac.run("done", **here) as run:
@@ -189,13 +212,13 @@ def on_a_terminal(words: list[str], columns: int, err: Path) -> tuple[str, int]:
     return re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", shown.decode()), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def widest(text: str) -> int:
-    """Columns of the widest line but the first, which may be a sentence: a terminal wraps that."""
-    return max(map(columns_of, text.splitlines()[1:]), default=0)
+def widest(name: str, text: str) -> int:
+    """Columns of the widest line that a command lays out."""
+    return max(map(columns_of, text.splitlines()[name in SENTENCE :]), default=0)
 
 
 def test_no_verb_is_left_out() -> None:
-    assert {*VERBS} == {*COMMANDS} - {"server"}  # which takes commands of its own
+    assert {*VERBS} == {" ".join(words) for words in verbs()}
 
 
 @EACH
@@ -205,7 +228,7 @@ def test_text_goes_to_a_pipe_plain_and_within_eighty_columns(room: Room, tmp_pat
     assert told.out + told.err and "Traceback" not in told.err
     assert "\x1b" not in told.out + told.err
     if name not in UNWRAPPED:
-        assert widest(told.out) <= 80, told.out
+        assert widest(name, told.out) <= 80, told.out
 
 
 @pytest.mark.parametrize(("name", "format"), [(name, form) for name, verb in VERBS.items() for form in verb.formats])
@@ -234,7 +257,7 @@ def test_on_a_terminal_the_text_has_its_width(room: Room, tmp_path: Path, name: 
     shown, code = on_a_terminal(room.line(name, VERBS[name].words), columns, tmp_path / "err")
     assert code == VERBS[name].code, shown + (tmp_path / "err").read_text()
     if name not in UNWRAPPED:
-        assert widest(shown) <= columns, shown
+        assert widest(name, shown) <= columns, shown
     assert "Traceback" not in shown
 
 
@@ -245,10 +268,46 @@ def test_what_is_not_there_is_said_by_the_exit_code(room: Room, tmp_path: Path, 
     assert told.out == "" and told.err and "Traceback" not in told.err
 
 
-@EACH
-def test_a_store_that_is_away_and_a_wrong_option_have_codes_of_their_own(room: Room, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in VERBS if name not in OWN])
+def test_a_store_that_is_away_has_a_code_of_its_own(
+    room: Room, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect, "PAUSES", (0.01, 0.02))  # test_cli.py waits as long as it really takes
     away = Room(f"unix://{tmp_path}/nobody-listens", room.namespace, room.file)
     told = piped(away.line(name, VERBS[name].words), tmp_path)
     assert (told.code, "Traceback" in told.err) == (5, False), told.err
-    wrong = piped([name, "--no-such-option"], tmp_path)
+
+
+@EACH
+def test_a_wrong_option_has_a_code_of_its_own(tmp_path: Path, name: str) -> None:
+    wrong = piped([*name.split(), "--no-such-option"], tmp_path)
     assert wrong.code == 2 and "no-such-option" in wrong.err and wrong.out == ""
+
+
+def unbroken(text: str) -> str:
+    return text.replace("\n", "")
+
+
+def test_a_server_that_runs_is_shown_and_one_that_does_not_is_not_found_nor_started(home: Path, tmp_path: Path) -> None:
+    text, data = piped(["server", "status"], tmp_path), piped(["server", "status", "-o", "json"], tmp_path)
+    assert (text.code, data.code, text.err + data.err) == (3, 3, "")
+    assert "not running" in text.out and str(home) in unbroken(text.out)
+    assert json.loads(data.out) == {"running": False, "home": str(home)}
+    assert not home.exists()
+
+    server = ensure_server()
+    text, data = piped(["server", "status"], tmp_path), piped(["server", "status", "-o", "json"], tmp_path)
+    assert (text.code, data.code, text.err + data.err) == (0, 0, "")
+    assert f"pid {server.pid}" in text.out and server.url in unbroken(text.out) and str(home) in unbroken(text.out)
+    facts = {"socket": str(server.socket), "pid": server.pid, "url": server.url}
+    assert json.loads(data.out) == {"running": True, "home": str(home), **facts}
+
+
+def test_a_server_is_stopped_and_stopping_it_again_is_no_failure(home: Path, tmp_path: Path) -> None:
+    ensure_server()
+    stopped = piped(["server", "stop", "-o", "json"], tmp_path)
+    assert (stopped.code, json.loads(stopped.out)) == (0, {"stopped": True, "home": str(home)})
+    assert server_status() is None
+    again = piped(["server", "stop"], tmp_path)
+    assert again.code == 0 and "none was running" in again.out and str(home) in unbroken(again.out)
+    assert json.loads(piped(["server", "stop", "-o", "json"], tmp_path).out)["stopped"] is False

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults.broken.walks import cursors_in_memory, marked_ahead
 from faults.servers import Server, binaries
+from killed_packets import killed, moments
 from memory_runs import ask, fresh
 
 import agentcheckpoint as ac
@@ -22,8 +22,6 @@ from agentcheckpoint.store.wire import Wire
 
 pytestmark = pytest.mark.filterwarnings("ignore::agentcheckpoint.errors.DurabilityWarning")
 ITEMS = ["a", "b", "c", "d", "e"]
-COMPLETED = 7
-"""The exit code of a worker that nothing killed."""
 
 
 def value_loop(run: ac.Run, log: Path, every: int) -> None:
@@ -73,51 +71,43 @@ def once(url: str, run_id: str, loop: Callable[[ac.Run, Path, int], None], log: 
         loop(run, log, every)
 
 
-def killed(at: int, work: Callable[[], None]) -> int:
-    """The exit code of a child that is killed before its packet number ``at``, or after number ``-at`` was answered."""
-    child = os.fork()
-    if not child:
-        exchange, sent = Wire.exchange, Counter[str]()
-
-        def counted(wire: Wire, commands: Any) -> Any:
-            sent["all"] += 1
-            if sent["all"] == at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            replies = exchange(wire, commands)
-            if sent["all"] == -at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return replies
-
-        Wire.exchange = counted  # type: ignore[method-assign]
-        try:
-            work()
-            os._exit(COMPLETED)
-        finally:
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+def outlive_any_kill(url: str, room: Path, kind: str, every: int) -> None:
+    """A loop is killed around each of its packets, and another worker goes on with it each time."""
+    repeated = Counter[int]()
+    for at in moments():
+        run_id, log = secrets.token_hex(6), room / f"{at}"
+        died = killed(at, lambda run_id=run_id, log=log: once(url, run_id, LOOPS[kind], log, every))  # type: ignore[misc]
+        before = worked(log)
+        once(url, run_id, LOOPS[kind], log, every)
+        again = Counter(worked(log)) - Counter(ITEMS)
+        assert set(worked(log)) == set(ITEMS), f"killed at packet {at}, it skips: {before!r}, then {worked(log)!r}"
+        assert again.total() <= every, f"killed at packet {at}, it repeats: {worked(log)!r}"
+        repeated[again.total()] += 1
+        assert not ask(url, "KEYS", "*:marks:*")
+        if not died:
+            break
+    assert repeated[0] and repeated[every], "some kills fall between an item and its mark, and some do not"
 
 
-@pytest.mark.parametrize(
+EACH = pytest.mark.parametrize(
     ("kind", "every"), [("value", 1), ("ordered", 1), ("ordered", 3), ("unordered", 1), ("unordered", 3)]
 )
+
+
+@EACH
 def test_a_kill_around_any_packet_skips_no_item_and_repeats_at_most_the_unstored_ones(
     server: Server, tmp_path: Path, kind: str, every: int
 ) -> None:
-    repeated = Counter[int]()
-    for at in [sign * n for n in range(1, 40) for sign in (1, -1)]:
-        run_id, log = secrets.token_hex(6), tmp_path / f"{at}"
-        code = killed(at, lambda run_id=run_id, log=log: once(server.url, run_id, LOOPS[kind], log, every))  # type: ignore[misc]
-        before = worked(log)
-        assert code in (-signal.SIGKILL, COMPLETED), (at, code)
-        once(server.url, run_id, LOOPS[kind], log, every)
-        again = Counter(worked(log)) - Counter(ITEMS)
-        assert set(worked(log)) == set(ITEMS), f"killed at packet {at}: {before!r}, then {worked(log)!r}"
-        assert again.total() <= every, f"packet {at}: {worked(log)!r}"
-        repeated[again.total()] += 1
-        assert not ask(server.url, "KEYS", "*:marks:*")
-        if code == COMPLETED:
-            break
-    assert repeated[0] and repeated[every], "some kills fall between an item and its mark, and some do not"
+    outlive_any_kill(server.url, tmp_path, kind, every)
+
+
+@EACH
+def test_an_item_that_is_marked_before_its_work_is_skipped_and_a_value_that_is_not_stored_repeats_it(
+    server: Server, tmp_path: Path, kind: str, every: int
+) -> None:
+    broken, said = (cursors_in_memory, "it repeats") if kind == "value" else (marked_ahead, "it skips")
+    with broken(), pytest.raises(AssertionError, match=said):
+        outlive_any_kill(server.url, tmp_path, kind, every)
 
 
 @pytest.mark.parametrize("applied", [True, False])

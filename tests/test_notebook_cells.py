@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 import warnings
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from openai import AsyncOpenAI, OpenAI
 import agentcheckpoint as ac
 from agentcheckpoint.core.ids import run_tag
 from agentcheckpoint.errors import NotInstalled
-from agentcheckpoint.listing import run_record
+from agentcheckpoint.listing import TITLES, run_record
 from agentcheckpoint.notebook import extension, wrapping
 from agentcheckpoint.notebook.progress import EVERY
 from agentcheckpoint.show.records import cost_record
@@ -265,7 +266,10 @@ def test_the_line_magics_show_runs_costs_and_what_goes_on(cells: Shell) -> None:
     [listed] = cells["runs"].to_records()
     assert {**listed, "cost": None}.keys() == {**run_record(ac.get("r")), **cost_record(ac.get("r").cost)}.keys()
     assert (listed["steps"], str(listed["spent_usd"]), listed["replayed"]) == (2, "0.03", 0)
-    assert "completed" in str(cells["runs"]) and "✓ completed" in cells["runs"]._repr_html_()
+    titles, told = (line.split() for line in str(cells["runs"]).splitlines())
+    assert titles == [*TITLES] and (told[0], told[1], told[-1]) == ("r", "completed", "$0.03")
+    shown = cells["runs"]._repr_html_()
+    assert re.findall("<th [^>]*>(.*?)</th>", shown) == [*TITLES] and "✓ completed" in shown
     assert cells("costs = %agentcost --by step") is None
     assert {row["step"] for row in cells["costs"].to_records()} == {"plan", "count"}
     assert cells("preview = %agentresume") is None

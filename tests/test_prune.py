@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -14,6 +12,7 @@ import pytest
 from faults.servers import Server
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from killed_packets import killed, moments
 from memory_runs import fresh, packets
 from old_runs import DAY, ask, at_the_deletion, buy, keys_of, old_run, paid, put_back, stored
 from servers import REAL
@@ -333,55 +332,31 @@ def test_a_deletion_whose_reply_was_lost_is_counted_once(monkeypatch: pytest.Mon
 # -- killed -----------------------------------------------------------------------------------------------------------
 
 
-def killed_at(url: str, point: int, after: bool) -> bool:
-    """Prunes in a process that ends itself by SIGKILL at its n-th packet; whether it came to that."""
-    child = os.fork()
-    if child == 0:
-        exchange, sent = Wire.exchange, [0]
-
-        def exchanged(wire: Wire, commands: Any) -> Any:
-            sent[0] += 1
-            if sent[0] == point and not after:
-                os.kill(os.getpid(), signal.SIGKILL)
-            replies = exchange(wire, commands)
-            if sent[0] == point:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return replies
-
-        Wire.exchange = exchanged  # type: ignore[method-assign]
-        try:
-            ac.prune(store=url, keep_ledger=True)
-        finally:
-            os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-
-
 @pytest.mark.parametrize("binary", REAL)
 def test_a_prune_that_is_killed_at_any_packet_leaves_whole_runs_and_can_be_made_again(
     binary: str, tmp_path: Path
 ) -> None:
-    runs, deaths, point = ["a", "b"], 0, 0
+    runs, deaths = ["a", "b"], 0
     with Server(binary, tmp_path) as server:
         ac.connect(server.url)
-        died = True
-        while died:
-            point += 1
-            for after in (False, True):
-                names = [f"{name}{point}{after}" for name in runs]
-                for name in names:
-                    old_run(server.url, name)
-                old = ac.costs(store=server.url).total
-                died = killed_at(server.url, point, after)
-                deaths += died
-                for name in names:
-                    if not is_there(server.url, name):
-                        assert sorted(stored(server.url, name)) == ["kept", "tomb"]
-                assert spent(ac.costs(store=server.url)) == spent_of(old)
-                ac.prune(store=server.url, keep_ledger=True)
-                assert [sorted(stored(server.url, name)) for name in names] == [["kept", "tomb"]] * len(runs)
-                assert listed(server.url) == [] and spent(ac.costs(store=server.url)) == spent_of(old)
+        for at in moments():
+            names = [f"{name}{at}" for name in runs]
+            for name in names:
+                old_run(server.url, name)
+            old = ac.costs(store=server.url).total
+            died = killed(at, lambda: ac.prune(store=server.url, keep_ledger=True))
+            deaths += died
+            for name in names:
+                if not is_there(server.url, name):
+                    assert sorted(stored(server.url, name)) == ["kept", "tomb"]
+            assert spent(ac.costs(store=server.url)) == spent_of(old)
+            ac.prune(store=server.url, keep_ledger=True)
+            assert [sorted(stored(server.url, name)) for name in names] == [["kept", "tomb"]] * len(runs)
+            assert listed(server.url) == [] and spent(ac.costs(store=server.url)) == spent_of(old)
+            if not died:
+                break
         assert set(listed_runs(ac.connect(server.url), "default", key_of=kept_index_key)) >= set(names)
-    assert deaths == 2 * (point - 1) and point > 3 * len(runs)
+    assert deaths >= 6 * len(runs)
 
 
 def spent(table: ac.CostTable) -> tuple[int, int, int | None]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import runpy
-import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from faults.fields import fields_of
 from faults.servers import Server, binaries
 from faults.stored import contents, put
+from killed_packets import around, killed, moments
 from memory_runs import ask, fresh, leased, logged
 from pages import ROOT
 from pydantic import BaseModel
@@ -242,44 +242,12 @@ def test_many_results_go_in_pieces_of_bounded_size(monkeypatch: pytest.MonkeyPat
         assert [run.step(ac.Step("read", key=str(n)), lambda n: "", n)[0] for n in range(30)] == list("0123456789") * 3
 
 
-def forking(url: str, at: int, what: Any) -> None:
-    """Forks, and does something in place of the packet number ``at``, or after it if negative."""
-    sent, exchange = 0, Wire.exchange
-
-    def counted(wire: Wire, commands: Any) -> Any:
-        nonlocal sent
-        sent += 1
-        if sent == at:
-            what()
-        replies = exchange(wire, commands)
-        if sent == -at:
-            what()
-        return replies
-
-    Wire.exchange = counted  # type: ignore[method-assign]
-    try:
-        ac.fork("run-1", after="search[b]", as_="run-2", store=url)
-    finally:
-        Wire.exchange = exchange  # type: ignore[method-assign]
-    raise AssertionError if sent < abs(at) else EOFError(sent)
-
-
 def test_killed_at_any_packet_there_is_the_whole_fork_or_none_and_it_can_be_done_again(tmp_path: Path) -> None:
     with Server(next(iter(binaries().values())), tmp_path) as server:
         url, made = server.url, list[bool]()
         work(url)
-        for at in [sign * n for n in range(1, 99) for sign in (1, -1)]:
-            child = os.fork()
-            if not child:
-                try:
-                    forking(url, at, lambda: os.kill(os.getpid(), signal.SIGKILL))
-                except AssertionError:
-                    os._exit(7)
-                finally:
-                    os._exit(1)
-            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            assert code in (-signal.SIGKILL, 7)
-            if code == 7:
+        for at in moments():
+            if not killed(at, lambda: ac.fork("run-1", after="search[b]", as_="run-2", store=url)):
                 break
             try:
                 made.append(len(logged(url, "run-2", Done)) == 3)
@@ -302,11 +270,10 @@ def test_a_lost_reply_at_any_packet_leaves_one_whole_fork_and_no_orphans(at: int
     url = fresh()
     work(url)
 
-    def lose() -> None:
-        raise Lost("cut")
-
-    with pytest.raises(EOFError):
-        forking(url, -at, lose)
+    cut = Mock(side_effect=Lost("cut"))
+    with around(-at, cut):
+        ac.fork("run-1", after="search[b]", as_="run-2", store=url)
+    assert cut.call_count == 1
     assert len(logged(url, "run-2", Done)) == 3 and len(stored(url, "run-2")) == 5
     work(url, "run-2")
     assert spent(url, "run-2") == 20_000_000
@@ -367,33 +334,14 @@ def test_a_cancelled_run_that_goes_back_goes_on() -> None:
 def test_killed_at_any_packet_a_run_has_gone_back_or_has_not(tmp_path: Path) -> None:
     with Server(next(iter(binaries().values())), tmp_path) as server:
         outcomes = Counter[bool]()
-        for at in [sign * n for n in range(1, 99) for sign in (1, -1)]:
-            url, run_id, exchange, sent = server.url, f"r{at}", Wire.exchange, Counter[str]()
+        for at in moments():
+            url, run_id = server.url, f"r{at}"
             work(url, run_id)
-
-            def counted(wire: Wire, commands: Any, at: int = at, exchange: Any = exchange, sent: Any = sent) -> Any:
-                sent["all"] += 1
-                if sent["all"] == at:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                replies = exchange(wire, commands)
-                if sent["all"] == -at:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return replies
-
-            child = os.fork()
-            if not child:
-                try:
-                    Wire.exchange = counted  # type: ignore[method-assign]
-                    ac.rewind(run_id, after="plan", store=url)
-                    os._exit(7)
-                finally:
-                    os._exit(1)
-            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            assert code in (-signal.SIGKILL, 7)
+            died = killed(at, lambda url=url, run_id=run_id: ac.rewind(run_id, after="plan", store=url))  # type: ignore[misc]
             has = bool(logged(url, run_id, Rewound))
             work(url, run_id)
             assert spent(url, run_id) == (80_000_000 if has else 40_000_000)
-            if code == 7:
+            if not died:
                 break
             outcomes[has] += 1
         assert outcomes[True] and outcomes[False]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from agentcheckpoint.cli.output import Output, OutputOption, say_record
+from agentcheckpoint.cli.output import Output, OutputOption, say_record, width
 
 NOT_FOUND = 3
 
@@ -27,9 +27,9 @@ def status(output: OutputOption = Output.text) -> None:
         facts = {"socket": str(running.socket), "pid": running.pid, "url": running.url} if running else {}
         say_record({"running": running is not None, "home": str(home), **facts}, output)
     elif running is not None:
-        typer.echo(f"running: pid {running.pid}, {running.url}, data in {home}")
+        _say(f"running: pid {running.pid}, {running.url}, data in {home}")
     else:
-        typer.echo(f"not running; data in {home}")
+        _say(f"not running; data in {home}")
     if running is None:
         raise typer.Exit(NOT_FOUND)
 
@@ -47,4 +47,13 @@ def stop(output: OutputOption = Output.text) -> None:
     if output is not Output.text:
         say_record({"stopped": stopped, "home": str(home)}, output)
     else:
-        typer.echo(f"stopped; data in {home}" if stopped else f"none was running; data in {home}")
+        _say(f"stopped; data in {home}" if stopped else f"none was running; data in {home}")
+
+
+def _say(text: str) -> None:
+    """Print a sentence broken to the terminal's width, and so is a path that is longer still."""
+    import textwrap
+
+    from agentcheckpoint.show.layout import plain
+
+    typer.echo(textwrap.fill(plain(text), width(), break_on_hyphens=False))

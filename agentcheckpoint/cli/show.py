@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agentcheckpoint.cli.output import Namespace, Output, OutputOption, Url, say_lines, say_record, say_rows, width
-from agentcheckpoint.cli.runs import age_text, cost_text
 from agentcheckpoint.cli.which import RunName, which_run
 
 if TYPE_CHECKING:
@@ -71,6 +70,7 @@ def steps(
 
 
 def _head(run: RunView) -> list[Line]:
+    from agentcheckpoint.listing import age_text
     from agentcheckpoint.show.layout import plain
 
     agent = f" · agent {plain(run.agent)}" if run.agent else ""
@@ -108,6 +108,7 @@ def _waits(run: RunView) -> list[Line]:
 
 
 def _attempts(rows: tuple[AttemptRow, ...]) -> str:
+    from agentcheckpoint.listing import age_text, spent_text
     from agentcheckpoint.show.layout import Column, lay_out, plain
     from agentcheckpoint.show.text import duration_text
 
@@ -120,7 +121,7 @@ def _attempts(rows: tuple[AttemptRow, ...]) -> str:
         Column(["began", *(f"{age_text(row.began)} ago" for row in rows)], 4, right=True),
         Column(["took", *(duration_text((row.ended or row.began) - row.began) for row in rows)], 5, right=True),
         Column(["steps", *(str(row.steps) for row in rows)], 6, right=True),
-        Column(["cost", *(cost_text(row.cost) for row in rows)], 7, right=True),
+        Column(["cost", *(spent_text(row.cost) for row in rows)], 7, right=True),
         Column(["replayed", *(str(row.cost.replayed or "") for row in rows)], 4, right=True),
         Column(["worker", *(plain(row.worker) for row in rows)], 2),
         Column(["error", *(error(row) for row in rows)], 3),

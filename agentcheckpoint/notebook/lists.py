@@ -8,13 +8,10 @@ from typing import Any
 
 from agentcheckpoint.core.markup import grid
 from agentcheckpoint.core.shown import Records, Shown
-from agentcheckpoint.listing import list_runs, run_record
+from agentcheckpoint.listing import TITLES, cells_of, list_runs, run_record, table
 from agentcheckpoint.show.card import LONGEST, card, mark
-from agentcheckpoint.show.layout import Column, cut, lay_out, plain
+from agentcheckpoint.show.layout import cut, plain
 from agentcheckpoint.view import WIDTH, RunView
-
-TITLES = ("run", "state", "agent", "attempt", "steps", "cost")
-_KEEP = (9, 8, 2, 4, 5, 7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +32,13 @@ class RunList(Shown, Records):
         return [{**record, **record.pop("cost")} for record in records]
 
     def __str__(self) -> str:
-        lines = [TITLES, *(tuple(plain(cell) for cell in _cells(seen)) for seen in self.runs)]
-        columns = [Column([line[n] for line in lines], _KEEP[n], right=n > 2) for n in range(len(TITLES))]
-        table = lay_out(columns, WIDTH) if self.runs else "no runs"
-        return "\n".join([table, *(f"note: {plain(note)}" for note in self.unread)])
+        shown = table(self.runs, WIDTH) if self.runs else "no runs"
+        return "\n".join([shown, *(f"note: {plain(note)}" for note in self.unread)])
 
     def _repr_html_(self) -> str:
-        lines = [(cut(run, LONGEST), mark(state), *rest) for run, state, *rest in map(_cells, self.runs)]
-        return str(
-            card("", "runs", [grid(TITLES, [*lines, *((note, "", "", "", "", "") for note in self.unread)], words=3)])
-        )
-
-
-def _cells(seen: RunView) -> tuple[str, ...]:
-    steps = f"{run_record(seen)['steps']:,}"
-    return seen.id, seen.state, seen.agent or "", str(seen.attempt), steps, str(seen.cost)
+        lines = [(cut(run, LONGEST), mark(state), *rest) for run, state, *rest in map(cells_of, self.runs)]
+        notes = [(note, *[""] * (len(TITLES) - 1)) for note in self.unread]
+        return str(card("", "runs", [grid(TITLES, [*lines, *notes], words=3)]))
 
 
 def recent_runs(most: int) -> RunList:

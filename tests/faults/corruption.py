@@ -21,6 +21,7 @@ import warnings
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import openai
 
@@ -48,6 +49,14 @@ _LOOKED_AT = (None, b"schema", b"state", b"attempt", b"due")
 """What of meta a claim looks at before it writes: these, and whether there is a birth mark."""
 _BOOKKEEPING = {b"schema", b"attempt", b"state", b"due", b"paid", b"wasted"}
 """The fields of meta that each claim and commit sets."""
+
+
+class Damage(NamedTuple):
+    """Where a search looks: how often it damages each field, one of how many it plays wholly, and of which fields."""
+
+    per_field: int
+    every: int
+    only: str
 
 
 @dataclass

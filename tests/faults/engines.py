@@ -85,11 +85,8 @@ def _broken(search: Callable[[Variant], Tally]) -> Callable[[Variant], Tally]:
     return broken
 
 
-def _aimed(variant: Variant) -> Tally:
-    per_field, every, only, said = reading.AIMS[variant.name]
-    tally = corruption.search(per_field, 3, every=every, only=only)
-    tally.violations = [violation for violation in tally.violations if said in violation.what]
-    return tally
+def _aimed(damage: corruption.Damage) -> Tally:
+    return corruption.search(damage.per_field, 3, every=damage.every, only=damage.only)
 
 
 def _played(engine: str, replay: Callable[[str], list[str]]) -> Callable[[str], Tally]:
@@ -142,7 +139,7 @@ ENGINES = (
         "replica that lags",
         lambda full, seed, _: server_deaths.search(FULL_DEATHS if full else QUICK_DEATHS, seed * 100_000),
         servers.VARIANTS,
-        _caught_by(lambda variant: server_deaths.search(1, servers.AIMS[variant.name], variant)),
+        _caught_by(lambda variant: server_deaths.search(1, variant.aim, variant)),
         lambda seed: server_deaths.search(1, int(seed)),
     ),
     Engine(
@@ -174,7 +171,7 @@ ENGINES = (
         "every stored field of a run, damaged again and again",
         _damage,
         reading.VARIANTS,
-        _caught_by(_broken(_aimed)),
+        _caught_by(_broken(lambda variant: _aimed(variant.aim))),
         lambda seed: corruption.search(FULL_DAMAGE, int(seed.partition(":")[0]), only=f"^{seed.split(':')[1]}"),
     ),
 )

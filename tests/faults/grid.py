@@ -10,7 +10,6 @@ from operator import attrgetter
 from typing import Any
 
 from .agents import generate
-from .broken.commits import AIMS
 from .lane import Lane, Played
 from .pool import LANES, at_once
 from .scenario import FATES, Fault, Scenario
@@ -128,16 +127,14 @@ def replay(seed: str) -> Tally:
 
 def aimed(variant: Variant, agents: dict[int, Clean], seed: int) -> list[Scenario]:
     """Which scenarios have to show that the library is broken so."""
-    aim = AIMS.get(variant.name)
-    if aim is None and variant.aim is None:
+    if variant.aim is None:
         return plan(agents, CONTROL_BUDGET, seed)
-    whole = [scenario for number, clean in agents.items() for scenario in singles(number, clean)]
-    if aim is not None:
-        return [one for one in whole if aim(one.faults[0], agents[one.agent].commands)]
-    assert variant.aim is not None
-    kind, fate = variant.aim
-    doing = {number for number in agents if generate(number).does(kind)}
-    chosen = [one for one in whole if one.agent in doing and one.faults[0].fate == fate]
+    chosen = [
+        scenario
+        for (number, clean), agent in zip(agents.items(), map(generate, agents), strict=True)
+        for scenario in singles(number, clean)
+        if variant.aim(agent, scenario.faults[0], clean)
+    ]
     random.Random(seed).shuffle(chosen)
     return chosen[:CONTROL_BUDGET]
 

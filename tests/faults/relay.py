@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .ends import command_name, http_end, reply_end
+from .lives import HURRY
 from .scenario import Fault
 
 GIVEN_UP = 0.03
@@ -157,6 +158,8 @@ class Relay:
                 self._drop(line)
             return
         line.asked += data
+        if line.hold_until - LONGEST + HURRY < time.monotonic():  # given up, and used again
+            line.hold_until = min(line.hold_until, time.monotonic() + GIVEN_UP)
         if not line.late and line.strike is None:
             self._forward(line)
 

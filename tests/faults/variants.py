@@ -5,6 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from .agents import Agent
+    from .scenario import Fault
+    from .settling import Clean
+
+Single: TypeAlias = Callable[["Agent", "Fault", "Clean"], bool]
+"""Whether a fault may show it, at which that agent is struck; and what the agent does without one."""
+
+
+def doing(kind: str, fate: str) -> Single:
+    """Faults of that fate, of agents that do such a thing."""
+    return lambda agent, fault, _: fault.fate == fate and agent.does(kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +30,8 @@ class Variant:
         rule: the rule of ``docs/protocol.md`` (or another promise) that it breaks.
         engine: the search that has to catch it.
         broken: while this is entered, the library is broken in this process (and in what it forks).
-        aim: what one of the grid's agents has to do, and what has to happen to it, for that to show, if not anything;
-            or the agents of the pauses that show it.
+        aim: where its engine is to look for it, if not in all that it draws: of the grid, single faults (``Single``);
+            of the pauses, agents; of the servers' deaths, the scenario of that seed; of the corruption, ``Damage``.
         says: words of the judge by which it has to be caught.
     """
 
@@ -25,5 +39,5 @@ class Variant:
     rule: str
     engine: str
     broken: Callable[[], AbstractContextManager[None]]
-    aim: tuple[str, str] | None = None
+    aim: Any = None
     says: str = ""

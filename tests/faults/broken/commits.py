@@ -24,7 +24,7 @@ from agentcheckpoint.store.thread_driver import ThreadDriver
 from agentcheckpoint.store.wire import Wire
 
 from ..scenario import Fault
-from ..variants import Variant
+from ..variants import Single, Variant, doing
 
 
 @contextmanager
@@ -214,36 +214,45 @@ def leases_left() -> Iterator[None]:
         yield
 
 
-def _variant(name: str, rule: str, broken: Callable[[], AbstractContextManager[None]]) -> Variant:
-    return Variant(name, rule, "grid", broken)
+def _late_answers(_agent: object, fault: Fault, _clean: object) -> bool:
+    return fault.fate == "delay"
+
+
+def _variant(
+    name: str, rule: str, broken: Callable[[], AbstractContextManager[None]], aim: Single | None = None
+) -> Variant:
+    return Variant(name, rule, "grid", broken, aim)
 
 
 VARIANTS = (
-    _variant("ambiguous-sent-again", "rule 4", sent_again),
+    _variant("ambiguous-sent-again", "rule 4", sent_again, _late_answers),
     _variant("ambiguous-believed", "rule 1", believed),
-    _variant("client-retries-on", "rule 5", client_retries),
-    _variant("connection-kept-after-trouble", "rule 6", kept_connections),
+    _variant("client-retries-on", "rule 5", client_retries, _late_answers),
+    _variant(
+        "connection-kept-after-trouble",
+        "rule 6",
+        kept_connections,
+        lambda agent, fault, _: not agent.is_async and fault.fate == "delay",
+    ),
     _variant("no-single-flight", "rule 8", two_flights),
     _variant("totals-by-increment-alone", "rule 13", counted_twice),
-    _variant("settled-lease-left", "rule 14", leases_left),
+    _variant(
+        "settled-lease-left",
+        "rule 14",
+        leases_left,
+        lambda agent, fault, clean: not agent.is_job and fault.fate == "delay" and fault.n > clean.commands - 12,
+    ),
     _variant("two-transactions", "result and cost in one atomic write", two_transactions),
     _variant("float-money", "money is exact", float_money),
-    _variant("intent-dropped", "an attempt that may have been billed is in the ledger", no_intent),
+    _variant(
+        "intent-dropped", "an attempt that may have been billed is in the ledger", no_intent, doing("paid", "kill")
+    ),
     _variant("commit-before-the-call", "a result is stored whole or not at all", commit_before_the_call),
-    Variant(
+    _variant(
         "rejections-forgotten",
         "a refused answer is not replayed",
-        "grid",
         refusals_forgotten,
-        ("rejected", "kill-after"),
+        doing("rejected", "kill-after"),
     ),
     _variant("half-a-stream-recorded", "a stream is recorded whole or not at all", half_streams),
 )
-
-
-AIMS: Mapping[str, Callable[[Fault, int], bool]] = {
-    "settled-lease-left": lambda fault, commands: fault.fate == "delay" and fault.n > commands - 30,
-    "doubt-forgotten": lambda fault, _: fault.place == "p",
-    "taken-before-it-is-listed": lambda fault, _: fault.fate == "kill-after" and fault.place == "r" and fault.n < 60,
-}
-"""At which faults, of a life of so many commands, those are shown that few show."""

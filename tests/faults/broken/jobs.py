@@ -13,7 +13,7 @@ from agentcheckpoint.core.tries import Series, Tries
 from agentcheckpoint.store import answers
 from agentcheckpoint.store.fence import Fence
 
-from ..variants import Variant
+from ..variants import Single, Variant, doing
 from .protocol import _rewriting
 
 
@@ -77,9 +77,9 @@ def _variant(
     name: str,
     promise: str,
     broken: Callable[[], AbstractContextManager[None]],
-    aim: tuple[str, str] | None = None,
+    aim: Single | None = None,
 ) -> Variant:
-    return Variant(name, promise, "grid", broken, aim=aim)
+    return Variant(name, promise, "grid", broken, aim)
 
 
 VARIANTS = (
@@ -87,11 +87,18 @@ VARIANTS = (
         "tries-begin-again",
         "a new process goes on with the tries of a step",
         tries_begin_again,
-        ("retried", "kill-after"),
+        lambda agent, fault, clean: doing("retried", "kill")(agent, fault, clean) and fault.n > clean.points * 2 / 3,
     ),
-    _variant("last-answer-wins", "the first answer counts", last_answer_wins, ("answered", "kill-before")),
+    _variant("last-answer-wins", "the first answer counts", last_answer_wins, doing("answered", "kill-before")),
     _variant("cancel-not-heard", "after a cancellation no more is paid than what was under way", deaf),
     _variant("due-note-forgotten-at-close", "a run is in the list of due ones if it has work", list_left),
-    _variant("taken-before-it-is-listed", "whoever dies leaves a run that anybody finds", taken_unlisted),
-    _variant("doubt-forgotten", "what has effect='once' does not happen twice", no_doubt),
+    _variant(
+        "taken-before-it-is-listed",
+        "whoever dies leaves a run that anybody finds",
+        taken_unlisted,
+        lambda agent, fault, _: (
+            not agent.is_job and fault.fate == "kill-after" and fault.place == "r" and 25 < fault.n < 45
+        ),
+    ),
+    _variant("doubt-forgotten", "what has effect='once' does not happen twice", no_doubt, doing("once", "kill")),
 )

@@ -16,7 +16,7 @@ from agentcheckpoint.core.models import payload_of
 from agentcheckpoint.errors import StoreError
 from agentcheckpoint.store import claim, loading, marks, reading
 
-from ..corruption import ENGINE
+from ..corruption import ENGINE, Damage
 from ..variants import Variant
 
 
@@ -130,28 +130,77 @@ def _lost_marks_unnoticed() -> Iterator[None]:
 
 
 VARIANTS = (
-    Variant("parser-swallows-errors", "a damaged line is refused", ENGINE, lambda: _with_load(_swallowing)),
-    Variant("lost-lines-unnoticed", "a lost checkpoint is never bought again", ENGINE, lambda: _with_load(_believing)),
-    Variant("birth-marks-unchecked", "rule 9", ENGINE, _birth_unchecked),
-    Variant("unknown-schema-accepted", "an older library refuses a newer run", ENGINE, _any_schema),
-    Variant("meta-unchecked", "nothing but errors of our own", ENGINE, _meta_unchecked),
-    Variant("claim-before-look", "what is refused is not written to", ENGINE, _claims_first),
-    Variant("cursors-unchecked", "nothing but errors of our own", ENGINE, _cursors_unchecked),
-    Variant("lost-marks-unnoticed", "a loop whose marks are gone does not begin again", ENGINE, _lost_marks_unnoticed),
-    Variant("records-name-classes", "stored data is never run", ENGINE, _records_name_classes),
-    Variant("results-name-classes", "stored data is never run", ENGINE, _results_name_classes),
+    Variant(
+        "parser-swallows-errors",
+        "a damaged line is refused",
+        ENGINE,
+        lambda: _with_load(_swallowing),
+        Damage(10, 10, r"^log\[\d+\]$"),
+        "lines were taken for",
+    ),
+    Variant(
+        "lost-lines-unnoticed",
+        "a lost checkpoint is never bought again",
+        ENGINE,
+        lambda: _with_load(_believing),
+        Damage(1, 1, r"^log\[\d+\]$"),
+        "called again",
+    ),
+    Variant("birth-marks-unchecked", "rule 9", ENGINE, _birth_unchecked, Damage(20, 20, r"@|^log\[0\]"), "birth mark"),
+    Variant(
+        "unknown-schema-accepted",
+        "an older library refuses a newer run",
+        ENGINE,
+        _any_schema,
+        Damage(120, 120, r"\.v$"),
+        "schema 2 was taken",
+    ),
+    Variant(
+        "meta-unchecked",
+        "nothing but errors of our own",
+        ENGINE,
+        _meta_unchecked,
+        Damage(40, 4, r"^meta"),
+        "ValueError",
+    ),
+    Variant(
+        "claim-before-look",
+        "what is refused is not written to",
+        ENGINE,
+        _claims_first,
+        Damage(40, 4, r"^meta"),
+        "written to before",
+    ),
+    Variant(
+        "cursors-unchecked",
+        "nothing but errors of our own",
+        ENGINE,
+        _cursors_unchecked,
+        Damage(40, 4, r"^meta\[cursor"),
+        "ValueError",
+    ),
+    Variant(
+        "lost-marks-unnoticed",
+        "a loop whose marks are gone does not begin again",
+        ENGINE,
+        _lost_marks_unnoticed,
+        Damage(4, 1, r"^marks$"),
+        "what it had done is not known",
+    ),
+    Variant(
+        "records-name-classes",
+        "stored data is never run",
+        ENGINE,
+        _records_name_classes,
+        Damage(160, 160, r"^log\[\d+\]\$$"),
+        "Executed",
+    ),
+    Variant(
+        "results-name-classes",
+        "stored data is never run",
+        ENGINE,
+        _results_name_classes,
+        Damage(80, 80, r"^results"),
+        "Executed",
+    ),
 )
-
-AIMS = {
-    "parser-swallows-errors": (10, 10, r"^log\[\d+\]$", "lines were taken for"),
-    "lost-lines-unnoticed": (1, 1, r"^log\[\d+\]$", "called again"),
-    "birth-marks-unchecked": (20, 20, r"@|^log\[0\]", "birth mark"),
-    "unknown-schema-accepted": (120, 120, r"\.v$", "schema 2 was taken"),
-    "meta-unchecked": (40, 4, r"^meta", "ValueError"),
-    "claim-before-look": (40, 4, r"^meta", "written to before"),
-    "cursors-unchecked": (40, 4, r"^meta\[cursor", "ValueError"),
-    "lost-marks-unnoticed": (4, 1, r"^marks$", "what it had done is not known"),
-    "records-name-classes": (160, 160, r"^log\[\d+\]\$$", "Executed"),
-    "results-name-classes": (80, 80, r"^results", "Executed"),
-}
-"""How often its fields are damaged, which share goes through the whole library, which fields, and what is said."""

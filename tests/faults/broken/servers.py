@@ -95,25 +95,16 @@ def _numbers_alone() -> Iterator[None]:
 
 
 VARIANTS = (
-    Variant("commit-sent-again-unanswered", "rule 4", ENGINE, _instead(commit, "_send", _send_again)),
-    Variant("settled-without-a-look", "rule 4", ENGINE, _instead(commit, "_settle", _settle_blindly)),
-    Variant("refusal-taken-for-committed", "rule 15", ENGINE, _instead(commit, "_send", _take_for_committed)),
-    Variant("lengths-not-compared", "rule 10", ENGINE, _lengths_unseen),
-    Variant("token-without-a-nonce", "rule 3", ENGINE, _numbers_alone),
+    Variant("commit-sent-again-unanswered", "rule 4", ENGINE, _instead(commit, "_send", _send_again), 14),
+    Variant("settled-without-a-look", "rule 4", ENGINE, _instead(commit, "_settle", _settle_blindly), 25),
+    Variant("refusal-taken-for-committed", "rule 15", ENGINE, _instead(commit, "_send", _take_for_committed), 24),
+    Variant("lengths-not-compared", "rule 10", ENGINE, _lengths_unseen, 54),
+    Variant("token-without-a-nonce", "rule 3", ENGINE, _numbers_alone, 2),
     Variant(
         "rollback-unsaid",
         "rule 3",
         ENGINE,
         _instead(attempt.Attempt, "_durability", lambda real: lambda self: []),
+        52,
     ),
 )
-
-AIMS = {
-    "commit-sent-again-unanswered": 14,
-    "settled-without-a-look": 25,
-    "refusal-taken-for-committed": 24,
-    "lengths-not-compared": 54,
-    "token-without-a-nonce": 2,
-    "rollback-unsaid": 52,
-}
-"""A scenario that shows what is broken."""

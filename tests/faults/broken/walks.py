@@ -17,7 +17,7 @@ from agentcheckpoint.store.effects import Lost, Packet
 from agentcheckpoint.store.watching import watch_head
 from agentcheckpoint.walking import Walk
 
-from ..variants import Variant
+from ..variants import Variant, doing
 from .protocol import _blind
 
 
@@ -142,7 +142,7 @@ VARIANTS = (
         "a cursor is written under its worker's token",
         "grid",
         unfenced_cursors,
-        ("cursor", "late"),
+        doing("cursor", "late"),
         "its cursor is left",
     ),
     Variant(
@@ -150,7 +150,7 @@ VARIANTS = (
         "a cursor that was set is stored",
         "grid",
         cursors_in_memory,
-        ("cursor", "kill-before"),
+        doing("cursor", "kill-before"),
         "were acknowledged, and",
     ),
     Variant(
@@ -158,7 +158,7 @@ VARIANTS = (
         "a cursor goes with its step's result",
         "grid",
         cursors_left,
-        ("cursor", "delay"),
+        doing("cursor", "delay"),
         "its cursor is left",
     ),
     Variant(
@@ -166,7 +166,7 @@ VARIANTS = (
         "an item whose mark is stored is not worked on again",
         "grid",
         unread_positions,
-        ("loop", "kill-after"),
+        doing("loop", "kill-after"),
         "was worked on again, and it had been acknowledged",
     ),
     Variant(
@@ -174,7 +174,7 @@ VARIANTS = (
         "no item is skipped",
         "grid",
         marked_ahead,
-        ("loop", "kill"),
+        doing("loop", "kill"),
         "are stored as done, and",
     ),
     Variant(
@@ -182,7 +182,7 @@ VARIANTS = (
         "marks go with their loop's result",
         "grid",
         marks_left,
-        ("loop", "delay"),
+        doing("loop", "delay"),
         "marks are left",
     ),
     Variant(
@@ -190,7 +190,7 @@ VARIANTS = (
         "a stale worker's transaction is refused whole",
         "grid",
         unwatched_heads,
-        ("transact", "late"),
+        doing("transact", "late"),
         "its own keys were changed by",
     ),
     Variant(
@@ -198,7 +198,7 @@ VARIANTS = (
         "a user's commands are applied with the checkpoint",
         "grid",
         transactions_of_their_own,
-        ("transact", "kill-before"),
+        doing("transact", "kill-before"),
         "its own keys were changed by",
     ),
 )
