@@ -11,7 +11,7 @@ import redis
 from redis.exceptions import NoPermissionError
 
 from agentcheckpoint.store.embedded import ensure_server, stop_server
-from agentcheckpoint.store.health import CONFIG_NAMES, Health, assess, parse_info
+from agentcheckpoint.store.health import CONFIG_NAMES, Health, assess, merged, parse_info
 from agentcheckpoint.store.server_binary import _wheel_binary
 
 pytestmark = pytest.mark.filterwarnings("ignore::agentcheckpoint.errors.DurabilityWarning")
@@ -132,6 +132,25 @@ def test_a_replica_is_refused() -> None:
     refused = judged({"role": "slave"}).refuse
     assert refused is not None
     assert "read-only replica" in refused
+
+
+@pytest.mark.parametrize("version", ["5.0.14", "6.0.20"])
+def test_a_server_that_does_not_know_all_commands_is_refused_for_good(version: str) -> None:
+    health = judged({"redis_version": version})
+    assert f"Redis {version} is too old" in str(health.refuse) and health.for_good
+
+
+@pytest.mark.parametrize("version", ["6.2.0", "7.0.15", "10.0.0", "255.255.255", "", "unstable"])
+def test_a_newer_server_and_one_that_does_not_tell_are_not_refused(version: str) -> None:
+    assert judged({"redis_version": version}).refuse is None
+
+
+def test_what_can_be_allowed_does_not_hide_what_cannot() -> None:
+    evicting = judged({"aof_last_write_status": "err"}, {"maxmemory-policy": "allkeys-lru", "maxmemory": "1"})
+    old = judged({"redis_version": "6.0.20"})
+    assert evicting.refuse is not None and not evicting.for_good
+    assert len(evicting.findings) > len(old.findings)
+    assert merged([evicting, old]).refuse == old.refuse
 
 
 @pytest.mark.parametrize("field", ["aof_last_write_status", "rdb_last_bgsave_status"])
