@@ -56,7 +56,7 @@ def meanwhile(work: Callable[[], None]) -> Iterator[None]:
 
 def fill_disk(server: Server, spare: int) -> None:
     """The server's files may grow by so many bytes, and no more."""
-    size = max(log.stat().st_size for log in server.directory.glob("appendonlydir/*.incr.aof"))
+    size = max(log.stat().st_size for log in server.logs())
     resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (size + spare, resource.RLIM_INFINITY))
 
 
@@ -194,11 +194,16 @@ def test_a_server_that_loads_its_data_is_waited_for(binary: str, tmp_path: Path,
         assert slots(server, "loading") == ["a[k]", "b[k]"] and shop.bought == ["a", "b"]
 
 
+def back_up(server: Server) -> Path:
+    """A copy of the server's data."""
+    backup = server.directory / "backup"
+    return Path(shutil.copytree(server.directory, backup, ignore=shutil.ignore_patterns("socket", "backup")))
+
+
 def put_back(server: Server, backup: Path) -> None:
     """The server is restored from a backup."""
     server.kill()
-    shutil.rmtree(server.directory / "appendonlydir")
-    shutil.copytree(backup, server.directory / "appendonlydir")
+    shutil.copytree(backup, server.directory, dirs_exist_ok=True)
     server.start()
 
 
@@ -206,9 +211,9 @@ def test_an_old_backup_under_a_worker_is_named(binary: str, tmp_path: Path, shop
     with Server(binary, tmp_path) as server:
         with pytest.raises(ac.CheckpointsLost) as caught, ac.run("backup", store=server.url) as run:
             shop.step(run, "a")
-            shutil.copytree(tmp_path / "appendonlydir", tmp_path / "backup")
+            backup = back_up(server)
             shop.step(run, "b")
-            shop.step(run, "c", lambda: put_back(server, tmp_path / "backup"))
+            shop.step(run, "c", lambda: put_back(server, backup))
         assert caught.value.value["receipt"].startswith("c-") and shop.bought == ["a", "b", "c"]
 
 
@@ -219,10 +224,10 @@ def test_an_old_backup_at_rest_is_resumed_from_and_only_what_came_after_it_is_bo
     with Server(binary, tmp_path) as server:
         with ac.run("backup", store=server.url) as run:
             first = shop.step(run, "a")
-        shutil.copytree(tmp_path / "appendonlydir", tmp_path / "backup")
+        backup = back_up(server)
         with ac.run("backup", store=server.url) as run:
             shop.step(run, "a"), shop.step(run, "b")
-        put_back(server, tmp_path / "backup")
+        put_back(server, backup)
         with ac.run("backup", store=server.url) as run:
             assert shop.step(run, "a") == first
             shop.step(run, "b")

@@ -96,6 +96,10 @@ class Server:
         except redis.ConnectionError:
             return False
 
+    def logs(self) -> list[Path]:
+        """The files that writes are appended to: one, but for a moment. Before Redis 7.0 they lie elsewhere."""
+        return [*self.directory.glob("appendonlydir/*.incr.aof"), *self.directory.glob("appendonly.aof")]
+
     def ended(self) -> bool:
         """Whether its process is gone."""
         return self._process.poll() is not None
