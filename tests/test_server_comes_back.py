@@ -16,7 +16,7 @@ import redis
 from faults.server_agent import Diary, live
 from faults.server_evidence import read, wrongs
 from faults.server_fuse import MOMENTS, Fuse, Moment, armed
-from faults.servers import Server, until
+from faults.servers import Server, ServerEnded, until
 from servers import REAL
 from shop import Shop, slots
 
@@ -172,7 +172,11 @@ def test_a_connection_that_the_server_kills_is_replaced_and_what_it_carried_sett
 
 def test_a_server_that_loads_its_data_is_waited_for(binary: str, tmp_path: Path, shop: Shop) -> None:
     slow = {"key-load-delay": 5000, "loading-process-events-interval-bytes": 1024}  # five seconds for what is there
-    with Server(binary, tmp_path, slow) as server, ac.run("loading", store=server.url) as run:
+    try:
+        made = Server(binary, tmp_path, slow)
+    except ServerEnded:
+        pytest.skip("a server before 7.0 cannot be slowed down so")
+    with made as server, ac.run("loading", store=server.url) as run:
         shop.step(run, "a")
         with server.client() as client, client.pipeline(transaction=False) as fill:
             for n in range(1000):
