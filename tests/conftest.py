@@ -7,6 +7,7 @@ worker would, is not open for the next test.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,14 @@ LONGEST = ("faults", "corruption", "server_deaths", "demo", "typing", "model", "
 def pytest_xdist_auto_num_workers() -> int:
     """One more than cores: at any moment somebody waits for a process, a lease or a clock."""
     return (os.cpu_count() or 1) + 1
+
+
+def pytest_report_header() -> str:
+    """On which servers the tests run."""
+    from faults.servers import binaries
+
+    told = (subprocess.run([binary, "--version"], capture_output=True, text=True) for binary in binaries().values())
+    return "servers: " + ", ".join(one.stdout.partition(" sha=")[0] for one in told)
 
 
 def pytest_configure(config: pytest.Config) -> None:

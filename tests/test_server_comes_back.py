@@ -16,7 +16,7 @@ import redis
 from faults.server_agent import Diary, live
 from faults.server_evidence import read, wrongs
 from faults.server_fuse import MOMENTS, Fuse, Moment, armed
-from faults.servers import Server, until
+from faults.servers import Server, ServerEnded, until
 from servers import REAL
 from shop import Shop, slots
 
@@ -56,7 +56,7 @@ def meanwhile(work: Callable[[], None]) -> Iterator[None]:
 
 def fill_disk(server: Server, spare: int) -> None:
     """The server's files may grow by so many bytes, and no more."""
-    size = max(log.stat().st_size for log in server.directory.glob("appendonlydir/*.incr.aof"))
+    size = max(log.stat().st_size for log in server.logs())
     resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (size + spare, resource.RLIM_INFINITY))
 
 
@@ -172,7 +172,11 @@ def test_a_connection_that_the_server_kills_is_replaced_and_what_it_carried_sett
 
 def test_a_server_that_loads_its_data_is_waited_for(binary: str, tmp_path: Path, shop: Shop) -> None:
     slow = {"key-load-delay": 5000, "loading-process-events-interval-bytes": 1024}  # five seconds for what is there
-    with Server(binary, tmp_path, slow) as server, ac.run("loading", store=server.url) as run:
+    try:
+        made = Server(binary, tmp_path, slow)
+    except ServerEnded:
+        pytest.skip("a server before 7.0 cannot be slowed down so")
+    with made as server, ac.run("loading", store=server.url) as run:
         shop.step(run, "a")
         with server.client() as client, client.pipeline(transaction=False) as fill:
             for n in range(1000):
@@ -194,11 +198,16 @@ def test_a_server_that_loads_its_data_is_waited_for(binary: str, tmp_path: Path,
         assert slots(server, "loading") == ["a[k]", "b[k]"] and shop.bought == ["a", "b"]
 
 
+def back_up(server: Server) -> Path:
+    """A copy of the server's data."""
+    backup = server.directory / "backup"
+    return Path(shutil.copytree(server.directory, backup, ignore=shutil.ignore_patterns("socket", "backup")))
+
+
 def put_back(server: Server, backup: Path) -> None:
     """The server is restored from a backup."""
     server.kill()
-    shutil.rmtree(server.directory / "appendonlydir")
-    shutil.copytree(backup, server.directory / "appendonlydir")
+    shutil.copytree(backup, server.directory, dirs_exist_ok=True)
     server.start()
 
 
@@ -206,9 +215,9 @@ def test_an_old_backup_under_a_worker_is_named(binary: str, tmp_path: Path, shop
     with Server(binary, tmp_path) as server:
         with pytest.raises(ac.CheckpointsLost) as caught, ac.run("backup", store=server.url) as run:
             shop.step(run, "a")
-            shutil.copytree(tmp_path / "appendonlydir", tmp_path / "backup")
+            backup = back_up(server)
             shop.step(run, "b")
-            shop.step(run, "c", lambda: put_back(server, tmp_path / "backup"))
+            shop.step(run, "c", lambda: put_back(server, backup))
         assert caught.value.value["receipt"].startswith("c-") and shop.bought == ["a", "b", "c"]
 
 
@@ -219,10 +228,10 @@ def test_an_old_backup_at_rest_is_resumed_from_and_only_what_came_after_it_is_bo
     with Server(binary, tmp_path) as server:
         with ac.run("backup", store=server.url) as run:
             first = shop.step(run, "a")
-        shutil.copytree(tmp_path / "appendonlydir", tmp_path / "backup")
+        backup = back_up(server)
         with ac.run("backup", store=server.url) as run:
             shop.step(run, "a"), shop.step(run, "b")
-        put_back(server, tmp_path / "backup")
+        put_back(server, backup)
         with ac.run("backup", store=server.url) as run:
             assert shop.step(run, "a") == first
             shop.step(run, "b")

@@ -20,6 +20,8 @@ from agentcheckpoint.store.keys import RunKeys
 
 MINE = frozenset({"config|resetstat", "ping", "acl|setuser", "acl|log", "hello"})
 """Commands of the tests' own."""
+ASIDE = frozenset({"client|setinfo", "client"})
+"""What redis-py says of itself; a refusal is ignored. A server before 7.0 names the command without its word."""
 SETTINGS = frozenset({"info", "config|get"})
 """What only the look at the server's settings takes: it may be refused."""
 

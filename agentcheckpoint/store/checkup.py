@@ -120,7 +120,7 @@ def _judged(about: str, value: str, health: Health, fine: str) -> Fact:
 
 
 def _eviction(health: Health) -> Fact:
-    if health.refuse is not None and health.role != "slave":
+    if health.refuse is not None and not health.for_good:
         return Fact("eviction", health.eviction, "weak", health.refuse)
     if health.eviction != "noeviction" and health.maxmemory == 0 and "eviction" in health.about:
         return Fact("eviction", health.eviction, "note", health.about["eviction"])

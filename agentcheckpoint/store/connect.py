@@ -85,7 +85,7 @@ def connect(
         InvalidStore: the target is none of these, or is a ``Store`` of another durability.
         NotInstalled: what it needs is not installed.
         StoreUnavailable: the server does not answer.
-        StoreRefused: it wants another password, is a replica, or evicts keys.
+        StoreRefused: it wants another password, is a replica, is older than Redis 6.2, or evicts keys.
 
     Warns:
         DurabilityWarning: once, for settings that weaken the promise.
@@ -127,7 +127,7 @@ def _open(dial: Dial, terms: _Terms) -> Store:
     failover = dial.routes is not None
     each = [store.run(_read_health(dial.name, node, terms.replicas, failover)) for node in nodes]
     store.health = health = merged(each)
-    if health.refuse is not None and not (terms.allow_eviction and health.role != "slave"):
+    if health.refuse is not None and (health.for_good or not terms.allow_eviction):
         raise StoreRefused(f"{dial.name} cannot keep checkpoints: {health.refuse}")
     findings = health.findings if health.refuse is None else (health.refuse, *health.findings)
     if findings:

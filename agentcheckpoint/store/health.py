@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
@@ -10,6 +11,9 @@ Persistence: TypeAlias = Literal["always", "everysec", "no", "rdb", "none", "unk
 
 CONFIG_NAMES = ("appendonly", "appendfsync", "save", "maxmemory-policy", "maxmemory")
 """What ``assess`` reads of ``CONFIG GET``. Managed servers often refuse the command."""
+
+OLDEST = (6, 2)
+"""The version of Redis since which each command that is used, and each of its options, is known."""
 
 _FSYNC: Mapping[str, Persistence] = {"always": "always", "everysec": "everysec", "no": "no"}
 _PERSISTENCE: Mapping[Persistence, str] = {
@@ -36,6 +40,7 @@ class Health:
         role: ``master``, ``slave``, or ``unknown``.
         findings: what weakens the promise or could not be read, each with what to set.
         refuse: why this server must not be used; ``None`` if it may be.
+        for_good: ``allow_eviction`` does not lift that.
         about: the findings by what they are about: persistence, disk, eviction, role or replicas.
     """
 
@@ -46,6 +51,7 @@ class Health:
     role: str
     findings: tuple[str, ...]
     refuse: str | None
+    for_good: bool = False
     about: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
 
 
@@ -69,6 +75,7 @@ def assess(
     found |= {"eviction": _eviction_finding(eviction, maxmemory), "role": _role_finding(role)}
     found["replicas"] = _replica_finding(_number(info.get("connected_slaves")), replicas, failover)
     about = {subject: finding for subject, finding in found.items() if finding is not None}
+    unfit = _unfit(info, role)
     return Health(
         server=_server(info),
         persistence=persistence,
@@ -76,14 +83,15 @@ def assess(
         maxmemory=maxmemory,
         role=role,
         findings=tuple(about.values()),
-        refuse=_refusal(eviction, maxmemory, role),
+        refuse=unfit or _evicts(eviction, maxmemory),
+        for_good=unfit is not None,
         about=about,
     )
 
 
 def merged(each: Sequence[Health]) -> Health:
     """What is known of several servers as one: the worst of them, with what is found of any."""
-    worst = max(each, key=lambda one: (one.refuse is not None, len(one.findings)))
+    worst = max(each, key=lambda one: (one.for_good, one.refuse is not None, len(one.findings)))
     servers = " and ".join(dict.fromkeys(one.server for one in each))
     findings = tuple(dict.fromkeys(finding for one in each for finding in one.findings))
     return replace(worst, server=servers, findings=findings)
@@ -174,9 +182,20 @@ def _replica_finding(connected: int | None, wanted: int, failover: bool) -> str 
     return None
 
 
-def _refusal(eviction: str, maxmemory: int | None, role: str) -> str | None:
+def _unfit(info: Mapping[str, str], role: str) -> str | None:
+    # Valkey reports the version of Redis that it answers like.
+    version = re.match(r"(\d+)\.(\d+)", info.get("redis_version", ""))
+    if version is not None and (int(version[1]), int(version[2])) < OLDEST:
+        return (
+            f"{_server(info)} is too old: it does not know every command that is used. Use Redis 6.2 or newer, or "
+            "Valkey."
+        )
     if role == "slave":
         return "The server is a read-only replica, which refuses every commit: name its primary in the URL."
+    return None
+
+
+def _evicts(eviction: str, maxmemory: int | None) -> str | None:
     if eviction.startswith("allkeys-") and maxmemory != 0:
         return (
             f"The server drops any key when its memory is full (maxmemory-policy is {eviction}): recorded steps would "

@@ -1,6 +1,6 @@
 /* Preloaded into a server: notes how much of each append-only file a power loss would surely leave.
  *
- * After each f(data)sync of a *.incr.aof that succeeded, the size that the file had before it goes into
+ * After each f(data)sync of an *.aof that succeeded, the size that the file had before it goes into
  * <file>.synced, as text. What was written while it ran counts as lost: nobody promised it.
  */
 #define _GNU_SOURCE
@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char ENDING[] = ".incr.aof";
+static const char ENDING[] = ".aof";
 
 static int synced(int fd, const char *call)
 {

@@ -57,17 +57,14 @@ class Mains:
             self.server.kill()
             raise NotHere(f"power loss: {binary} does not load the fsync shim") from None
 
-    def _logs(self) -> list[Path]:
-        return list(self.server.directory.glob("appendonlydir/*.incr.aof"))
-
     def synced(self) -> int:
         """Bytes that no power loss takes."""
-        return sum(map(_synced, self._logs()))
+        return sum(map(_synced, self.server.logs()))
 
     def fail(self) -> None:
         """The power goes, and comes back."""
         self.server.kill()
-        for log in self._logs():
+        for log in self.server.logs():
             os.truncate(log, _synced(log))
         self.server.start()
 

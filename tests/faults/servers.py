@@ -32,6 +32,14 @@ def binaries() -> dict[str, str]:
     return {name: binary for name, binary in found.items() if binary is not None}
 
 
+def embeddable(name: str) -> str | None:
+    """The program of that name on ``PATH``, if the embedded server can be one: it takes none before 7.0."""
+    found = shutil.which(name)
+    if found is None or " v=6." in subprocess.run([found, "--version"], capture_output=True, text=True).stdout:
+        return None
+    return found
+
+
 def until(true: Callable[[], bool], what: str) -> None:
     """Waits until it is true."""
     deadline = time.monotonic() + PATIENCE
@@ -95,6 +103,10 @@ class Server:
             return not loaded
         except redis.ConnectionError:
             return False
+
+    def logs(self) -> list[Path]:
+        """The files that writes are appended to: one, but for a moment. Before Redis 7.0 they lie elsewhere."""
+        return [*self.directory.glob("appendonlydir/*.incr.aof"), *self.directory.glob("appendonly.aof")]
 
     def ended(self) -> bool:
         """Whether its process is gone."""
