@@ -9,9 +9,8 @@ import hiredis
 
 from agentcheckpoint.store.effects import Command, Refusal, Reply
 
-UNFINISHED: Final = object()
+_UNFINISHED: Final = object()
 """Stands for a reply of which a part has not come yet."""
-
 _KINDS = frozenset({bytes, int, list, type(None), Refusal})
 """As what RESP2 knows is read. A push of RESP3 was not asked for, and is no reply to anything."""
 
@@ -37,29 +36,18 @@ class Replies:
     """
 
     def __init__(self) -> None:
-        reader = hiredis.Reader(protocolError=ValueError, replyError=cast(Any, refusal_of), notEnoughData=UNFINISHED)
+        reader = hiredis.Reader(protocolError=ValueError, replyError=cast(Any, refusal_of), notEnoughData=_UNFINISHED)
         self.feed = reader.feed
         self.has_more: Callable[[], bool] = reader.has_data
         """Whether something has come that was not taken, a part of a reply perhaps."""
         self._gets = reader.gets
 
-    def take(self) -> Reply:
-        """The next reply, or ``UNFINISHED``.
-
-        Raises:
-            ValueError: this is not RESP2.
-        """
-        reply = self._gets()
-        if reply is not UNFINISHED and type(reply) not in _KINDS:
-            raise ValueError(f"no reply of RESP2: {reply!r:.20}")
-        return reply
-
     def take_all(self, taken: list[Reply]) -> None:
         """Adds all replies that are whole.
 
         Raises:
-            ValueError: as ``take``; nothing that was added is to be used then.
+            ValueError: one is not RESP2; nothing that was added is to be used then.
         """
-        taken.extend(iter(self._gets, UNFINISHED))
+        taken.extend(iter(self._gets, _UNFINISHED))
         if not _KINDS.issuperset(map(type, taken)):
             raise ValueError("no reply of RESP2")

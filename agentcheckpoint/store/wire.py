@@ -16,7 +16,7 @@ from redis._parsers import _AsyncRESP2Parser, _RESP2Parser  # pyright: ignore[re
 
 from agentcheckpoint.errors import StoreRefused
 from agentcheckpoint.store.effects import Command, Lost, Node, NotSent, Refusal, Reply
-from agentcheckpoint.store.resp import UNFINISHED, Replies, pack, refusal_of
+from agentcheckpoint.store.resp import Replies, pack, refusal_of
 
 
 class Parser(_RESP2Parser):
@@ -125,7 +125,7 @@ class Wire:
                 self._socket.sendall(packet)
             else:
                 self._connection.send_packed_command([packet], check_health=False)
-            replies = [self._read() for _ in commands]
+            replies = self._read(len(commands))
         except BROKEN as exc:
             self.close()
             raise lost(exc) from exc
@@ -135,15 +135,22 @@ class Wire:
         self.clean = _clean_after(commands, replies, self.clean)
         return replies
 
-    def _read(self) -> Reply:
+    def _read(self, count: int) -> list[Reply]:
         if self._socket is None:
-            try:
-                return plain(self._connection.read_response(disconnect_on_error=False))
-            except rx.ResponseError as exc:
-                return refusal(exc)
-        while (reply := self._replies.take()) is UNFINISHED:
+            return [self._read_one() for _ in range(count)]
+        come: list[Reply] = []
+        while len(come) < count:
             self._replies.feed(_some(self._socket.recv(_CHUNK)))
-        return reply
+            self._replies.take_all(come)
+        if len(come) > count or self._replies.has_more():  # it says what it was not asked
+            self.close()
+        return come[:count]
+
+    def _read_one(self) -> Reply:
+        try:
+            return plain(self._connection.read_response(disconnect_on_error=False))
+        except rx.ResponseError as exc:
+            return refusal(exc)
 
     def close(self) -> None:
         self.dead = True

@@ -90,15 +90,22 @@ async def answers(peer: Peer) -> None:
         await peer.say(b"+OK\r\n")
 
 
+@pytest.mark.parametrize("blocking", [False, True])
 @pytest.mark.parametrize("said", [b"+and more\r\n", b"+and a part of mo", b"$3\r\nabc\r\n:1\r\n"])
-async def test_a_reply_that_nobody_asked_for_is_taken_for_no_others(tmp_path: Path, said: bytes) -> None:
+async def test_a_reply_that_nobody_asked_for_is_taken_for_no_others(
+    tmp_path: Path, said: bytes, blocking: bool
+) -> None:
     async def talks(peer: Peer) -> None:
         await peer.say(b"+mine\r\n" + said)
         await peer.asked()
 
     async with served(tmp_path, talks, answers) as store:
-        assert await store.run_async(ask("PING")) == b"mine"
-        assert await store.run_async(ask("PING")) == b"OK", "it goes on another connection"
+
+        async def answer() -> Any:
+            return await (asyncio.to_thread(store.run, ask("PING")) if blocking else store.run_async(ask("PING")))
+
+        assert await answer() == b"mine"
+        assert await answer() == b"OK", "it goes on another connection"
 
 
 async def test_what_an_idle_connection_is_told_ends_it(tmp_path: Path) -> None:
