@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from agentcheckpoint.errors import StoreRefused
-from agentcheckpoint.store.course import Course
+from agentcheckpoint.store.caller import Caller
 from agentcheckpoint.store.dial import Dial
 from agentcheckpoint.store.effects import Lost, Node, NotSent, Packet, Refusal, Reply
 from agentcheckpoint.store.resp import pack
@@ -44,7 +44,7 @@ class Lane:
         self._owner: asyncio.Task[None] | None = None
         self.wire: AsyncWire | None = None
 
-    async def submit(self, packet: Packet, course: Course) -> list[Reply]:
+    async def submit(self, packet: Packet, caller: Caller) -> list[Reply]:
         """The replies to a packet, sent with whatever else is ready. Raises ``NotSent`` or ``Lost``."""
         woken = asyncio.get_running_loop().create_future()
         parcel = _Parcel(pack(packet.commands), len(packet.commands), packet.patience, woken)
@@ -55,7 +55,7 @@ class Lane:
             try:
                 await parcel.woken
             except asyncio.CancelledError as exc:
-                course.cancelled = exc
+                caller.cancelled = exc
                 parcel.woken = asyncio.get_running_loop().create_future()
         if isinstance(parcel.outcome, Exception):
             raise parcel.outcome
