@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from agentcheckpoint.store.async_wire import AsyncWire
-from agentcheckpoint.store.course import Course
+from agentcheckpoint.store.caller import Caller
 from agentcheckpoint.store.dial import Dial
 from agentcheckpoint.store.effects import Node, NotSent, Packet, Reply
 from agentcheckpoint.store.parcels import Parcel, fail
@@ -26,14 +26,14 @@ class Lane:
         self._opening: asyncio.Task[None] | None = None
         self.wire: AsyncWire | None = None
 
-    async def submit(self, packet: Packet, course: Course) -> list[Reply]:
+    async def submit(self, packet: Packet, caller: Caller) -> list[Reply]:
         """The replies to a packet, sent with whatever else is ready. Raises ``NotSent``, ``Lost``, ``StoreRefused``."""
         parcel = Parcel(packet.commands, packet.patience)
         self._queue.append(parcel)
         if not self._busy:
             self._busy = True
             asyncio.get_running_loop().call_soon(self._leave)
-        return await parcel.answered(course)
+        return await parcel.answered(caller)
 
     def _leave(self) -> None:
         """All that is ready leaves."""

@@ -9,7 +9,7 @@ import asyncio
 from typing import Any
 
 from agentcheckpoint.store.async_wire import AsyncWire
-from agentcheckpoint.store.course import Course
+from agentcheckpoint.store.caller import Caller
 from agentcheckpoint.store.dial import Dial
 from agentcheckpoint.store.effects import Await, Effect, Node, NotSent, Packet, Pause, Protocol, Reply, T
 from agentcheckpoint.store.lane import Lane
@@ -29,27 +29,27 @@ class LoopDriver:
     async def run(self, protocol: Protocol[T]) -> T:
         """Runs it to its end even if the caller is cancelled, and then lets the cancellation go on."""
         protocol = self._dial.led(protocol)
-        course = Course()
+        caller = Caller()
         held: list[AsyncWire] = []
         self._users += 1
         try:
             effect = next(protocol)
             while True:
                 try:
-                    result = await self._perform(effect, held, course)
+                    result = await self._perform(effect, held, caller)
                 except Exception as exc:
                     effect = protocol.throw(exc)
                 else:
                     effect = protocol.send(result)
         except StopIteration as stop:
-            await course.hear()
-            if course.cancelled is not None:
-                raise course.cancelled from None
+            await caller.hear()
+            if caller.cancelled is not None:
+                raise caller.cancelled from None
             return stop.value  # type: ignore[no-any-return]
         except Exception as exc:
-            await course.hear()
-            if course.cancelled is not None:
-                raise course.cancelled from exc
+            await caller.hear()
+            if caller.cancelled is not None:
+                raise caller.cancelled from exc
             raise
         finally:
             protocol.close()
@@ -57,15 +57,15 @@ class LoopDriver:
                 wire.close()
             self.release()
 
-    async def _perform(self, effect: Effect, held: list[AsyncWire], course: Course) -> Any:
+    async def _perform(self, effect: Effect, held: list[AsyncWire], caller: Caller) -> Any:
         if isinstance(effect, Packet):
             if effect.line is None and not effect.held:
-                return await self.lane(effect.node).submit(effect, course)
-            return await course.settled(asyncio.ensure_future(self._exchange_held(effect, held)))
+                return await self.lane(effect.node).submit(effect, caller)
+            return await caller.settled(asyncio.ensure_future(self._exchange_held(effect, held)))
         if not effect.idle:
-            return await course.settled(asyncio.ensure_future(_wait(effect)))
-        if course.cancelled is not None:
-            raise course.cancelled
+            return await caller.settled(asyncio.ensure_future(_wait(effect)))
+        if caller.cancelled is not None:
+            raise caller.cancelled
         return await _wait(effect)
 
     async def _exchange_held(self, packet: Packet, held: list[AsyncWire]) -> list[Reply]:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 
 from agentcheckpoint.errors import StoreRefused
-from agentcheckpoint.store.course import Course
+from agentcheckpoint.store.caller import Caller
 from agentcheckpoint.store.effects import Command, Lost, NotSent, Reply
 from agentcheckpoint.store.resp import pack
 
@@ -37,8 +37,8 @@ class Parcel:
         if not self.woken.done():
             self.woken.set_result(None)
 
-    async def answered(self, course: Course | None = None) -> list[Reply]:
-        """The replies. With a ``course``, a cancellation is noted there, and waits for them.
+    async def answered(self, caller: Caller | None = None) -> list[Reply]:
+        """The replies. With a ``caller``, a cancellation is noted there, and waits for them.
 
         Raises:
             NotSent, Lost, StoreRefused.
@@ -47,9 +47,9 @@ class Parcel:
             try:
                 await self.woken
             except asyncio.CancelledError as exc:
-                if course is None:
+                if caller is None:
                     raise
-                course.cancelled = exc
+                caller.cancelled = exc
                 self.woken = asyncio.get_running_loop().create_future()
         if isinstance(self.outcome, Exception):
             raise self.outcome

@@ -14,7 +14,7 @@ from agentcheckpoint.core.models import Intent
 from agentcheckpoint.errors import AgentCheckpointError, LeaseLost
 from agentcheckpoint.flow import Invoke, Raised, Returned
 from agentcheckpoint.store import commit
-from agentcheckpoint.store.course import Course
+from agentcheckpoint.store.caller import Caller
 from agentcheckpoint.store.effects import Lost, NotSent, Protocol
 from agentcheckpoint.store.fence import Fence
 from agentcheckpoint.store.keys import RunKeys
@@ -29,13 +29,13 @@ def unshielded_commits() -> Iterator[None]:
     """A cancellation unwinds a commit under way."""
     submit = Lane.submit
 
-    async def submitted(lane: Lane, packet: Any, _course: Course) -> Any:
-        return await asyncio.shield(submit(lane, packet, Course()))
+    async def submitted(lane: Lane, packet: Any, _caller: Caller) -> Any:
+        return await asyncio.shield(submit(lane, packet, Caller()))
 
-    async def settled(_course: Course, under_way: Any) -> Any:
+    async def settled(_caller: Caller, under_way: Any) -> Any:
         return await under_way
 
-    with patch.object(Lane, "submit", submitted), patch.object(Course, "settled", settled):
+    with patch.object(Lane, "submit", submitted), patch.object(Caller, "settled", settled):
         yield
 
 

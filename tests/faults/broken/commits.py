@@ -38,11 +38,11 @@ def client_retries() -> Iterator[None]:
         except Lost:
             return perform(self, replace(effect, patience=3), held)
 
-    async def again_async(self: Lane, packet: Packet, course: Any) -> Any:
+    async def again_async(self: Lane, packet: Packet, caller: Any) -> Any:
         try:
-            return await submit(self, packet, course)
+            return await submit(self, packet, caller)
         except Lost:
-            return await submit(self, replace(packet, patience=3), course)
+            return await submit(self, replace(packet, patience=3), caller)
 
     with mock.patch.object(ThreadDriver, "_perform", again), mock.patch.object(Lane, "submit", again_async):
         yield

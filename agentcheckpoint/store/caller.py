@@ -9,12 +9,12 @@ from agentcheckpoint.store.effects import T
 
 
 @dataclass(slots=True)
-class Course:
-    """What a generator's caller was told meanwhile."""
+class Caller:
+    """Who runs a generator, and whether he was cancelled meanwhile."""
 
     cancelled: asyncio.CancelledError | None = None
     before: int = field(default_factory=lambda: _cancellations())
-    """How often the caller had been cancelled when it began."""
+    """How often he had been cancelled when it began."""
 
     async def hear(self) -> None:
         """Notes a cancellation that came while nothing was waited for; it is not to be raised later than here."""
@@ -25,7 +25,7 @@ class Course:
                 self.cancelled = exc
 
     async def settled(self, under_way: asyncio.Future[T]) -> T:
-        """What came of it. A cancellation of the caller is noted, and waits until something came of it."""
+        """What came of it. His cancellation is noted, and waits until something came of it."""
         while not under_way.done():
             try:
                 await asyncio.wait({under_way})
@@ -35,5 +35,5 @@ class Course:
 
 
 def _cancellations() -> int:
-    caller = asyncio.current_task()
-    return 0 if caller is None else caller.cancelling()
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
