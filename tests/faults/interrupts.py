@@ -145,20 +145,18 @@ def _interrupted(scenario: Scenario, world: World) -> Iterator[None]:
     def exchanged(wire: Wire, commands: Any) -> Any:
         number = next(packets)
         pass_by(f"packet {number} before")
-        under_way[:] = [number] * len(commands)
+        under_way[:] = [number]
         return exchange(wire, commands)
 
-    def was_read(wire: Wire) -> Any:
-        reply = read(wire)
-        number = under_way.pop()
-        if not under_way:
-            pass_by(f"packet {number} after")
-        return reply
+    def were_read(wire: Wire, count: int) -> Any:
+        replies = read(wire, count)
+        pass_by(f"packet {under_way.pop()} after")
+        return replies
 
     def bought(this: World, slot: str) -> Any:
         return _around(lambda: buy(this, slot), pass_by, f"payment {next(payments)}")
 
-    wire = patch.multiple(Wire, exchange=exchanged, _read=was_read)
+    wire = patch.multiple(Wire, exchange=exchanged, _read=were_read)
     with wire, patch.object(World, "buy", bought):
         yield
 

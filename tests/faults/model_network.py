@@ -116,6 +116,4 @@ class Line:
 
 
 def _read(connection: Any, count: int) -> None:
-    wire = Wire(connection)
-    for _ in range(count):
-        wire._read()
+    Wire(connection)._read(count)
