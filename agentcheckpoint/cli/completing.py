@@ -12,7 +12,7 @@ LOOKED_AT = 500
 """How many runs are looked at, those that were opened last."""
 MOST = 50
 """How many are offered."""
-PATIENCE = 1.0
+PATIENCE = 2.0
 """Seconds that a shell waits for us at most: a server that is away has none to offer."""
 
 
