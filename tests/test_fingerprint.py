@@ -15,6 +15,7 @@ from collections import OrderedDict, deque, namedtuple
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -417,17 +418,22 @@ def test_how_an_argument_is_passed_makes_no_difference() -> None:
     assert len({function_inputs(fetch, ("u",), given).digest for given in options}) == 1
 
 
-passed = st.dictionaries(st.sampled_from(["question", "model", "limit", "other"]), st.integers(), max_size=3)
+def asks(question: int, model: str = "m", limit: list[int] = [1]) -> None: ...  # noqa: B006
 
 
-@given(st.lists(st.integers(), max_size=4), passed)
-def test_arguments_bound_without_the_signature_are_those_that_it_binds(args: list[int], kwargs: dict[str, int]) -> None:
-    def asks(question: int, model: str = "m", limit: list[int] = [1]) -> None: ...  # noqa: B006
+def asks_by_name(question: int, *, limit: int, model: str = "m") -> None: ...
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fingerprint_module, "_plainly_bound", lambda *_: None)
-        by_signature = function_inputs(asks, args, kwargs)
-    assert function_inputs(asks, args, kwargs) == by_signature
+
+@pytest.mark.parametrize("fn", [asks, asks_by_name])
+def test_arguments_bound_without_the_signature_are_those_that_it_binds(
+    fn: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("question", "model", "limit", "other")
+    named = [dict.fromkeys(names, 7) for n in range(4) for names in combinations(words, n)]
+    calls = [(tuple(range(n)), kwargs) for n in range(5) for kwargs in named]
+    plainly = [function_inputs(fn, *call) for call in calls]
+    monkeypatch.setattr(fingerprint_module, "_plainly_bound", lambda *_: None)
+    assert plainly == [function_inputs(fn, *call) for call in calls]
 
 
 def test_a_function_or_method_whose_code_was_replaced_is_looked_at_again() -> None:

@@ -56,7 +56,9 @@ def function_inputs(
     if isinstance(ignore, str):
         raise RunMisuse(f"ignore={ignore!r} is a string; it takes a collection of names: ignore=({ignore!r},).")
     looks = looks_of(fn)
-    rows = _plainly_bound(looks.plain, args, kwargs) if looks.plain is not None else None
+    rows = None
+    if looks.plain is not None and len(args) <= looks.by_place:
+        rows = _plainly_bound(looks.plain, args, kwargs)
     if rows is None:
         rows = _bound(looks.signature, args, kwargs, ignore)
     if rows is None:
@@ -119,7 +121,7 @@ def _check_ignored(fn: Callable[..., object], signature: inspect.Signature, igno
 
 
 def _plainly_bound(plain: Mapping[str, object], args: Collection[Any], kwargs: Mapping[str, Any]) -> list[_Row] | None:
-    """What ``_bound`` says, in a fraction of its time, where each parameter may be given by position or by name."""
+    """What ``_bound`` says, in a fraction of its time, where each parameter may be given by name."""
     rows: list[_Row] = [(name, value, None) for name, value in zip(plain, args, strict=False)]
     named = 0
     for name in islice(plain, len(rows), None):
@@ -128,7 +130,7 @@ def _plainly_bound(plain: Mapping[str, object], args: Collection[Any], kwargs: M
         if value is EMPTY and (value := plain[name]) is EMPTY:
             return None
         rows.append((name, value, None))
-    return rows if len(args) <= len(plain) and named == len(kwargs) else None
+    return rows if named == len(kwargs) else None
 
 
 def _bound(

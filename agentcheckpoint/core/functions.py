@@ -18,7 +18,8 @@ class Looks:
 
     Attributes:
         signature: ``None``: it has none that can be read.
-        plain: its parameters with their defaults, if each of them may be given by position or by name.
+        plain: its parameters with their defaults, if each of them may be given by name, and there are no others.
+        by_place: how many of these, from the first, may be given by position too.
         is_async: calling it gives a coroutine.
         is_generator: calling it gives a generator, async or not.
         code, defaults, kwdefaults: what a function is made of; ``None``: it is no plain one.
@@ -26,6 +27,7 @@ class Looks:
 
     signature: inspect.Signature | None
     plain: Mapping[str, object] | None
+    by_place: int
     is_async: bool
     is_generator: bool
     code: object = None
@@ -57,11 +59,8 @@ def _look(fn: Callable[..., object], *made_of: object) -> Looks:
     except (TypeError, ValueError):
         signature = None
     is_generator = inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn)
-    return Looks(signature, _plain(signature), inspect.iscoroutinefunction(fn), is_generator, *made_of)
-
-
-def _plain(signature: inspect.Signature | None) -> dict[str, object] | None:
     parameters = () if signature is None else signature.parameters.values()
-    if signature is None or any(one.kind is not one.POSITIONAL_OR_KEYWORD for one in parameters):
-        return None
-    return {one.name: one.default for one in parameters}
+    by_place = sum(one.kind is one.POSITIONAL_OR_KEYWORD for one in parameters)
+    is_plain = all(one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) for one in parameters)
+    plain = {one.name: one.default for one in parameters} if signature is not None and is_plain else None
+    return Looks(signature, plain, by_place, inspect.iscoroutinefunction(fn), is_generator, *made_of)
