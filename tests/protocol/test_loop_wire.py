@@ -14,6 +14,7 @@ import pytest
 from servers import RedisServer
 
 from agentcheckpoint.errors import StoreRefused
+from agentcheckpoint.store.async_wire import LoopWire
 from agentcheckpoint.store.dial import dial_url
 from agentcheckpoint.store.effects import Lost, NotSent, Packet, Protocol
 from agentcheckpoint.store.store import Store
@@ -252,3 +253,34 @@ async def test_a_connection_that_was_closed_while_the_loop_was_blocked_costs_not
     store.run(ask("CLIENT", "KILL", "ID", idle))  # the loop has had no turn to hear of it
     assert await store.run_async(ask("CLIENT", "ID")) != idle
     store.loop_driver().release()
+
+
+@pytest.mark.parametrize("where", ["send", "_write", "_hand_out"])
+def test_an_interrupt_in_the_middle_of_it_leaves_nobody_waiting(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """A second Ctrl-C is raised in whatever the loop does at the moment."""
+    store = Store(dial_url(redis_server.url))
+    store._dial.timeout = 0.3
+    real = getattr(LoopWire, where)
+
+    def interrupted(wire: LoopWire, *rest: Any) -> None:
+        monkeypatch.setattr(LoopWire, where, real)
+        raise KeyboardInterrupt
+
+    async def first() -> None:
+        store.loop_driver().retain()
+        await store.run_async(ask("PING"))
+
+    async def rest() -> Exception | None:
+        told = await asked
+        store.loop_driver().release()
+        return told
+
+    with asyncio.Runner() as runner:
+        runner.run(first())
+        monkeypatch.setattr(LoopWire, where, interrupted)
+        asked = runner.get_loop().create_task(store.run_async(trouble_of("PING")))
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(asyncio.sleep(5))
+        assert isinstance(runner.run(rest()), Lost)
