@@ -75,8 +75,8 @@ class Lane:
         if self.wire is not None and self.wire.refused:  # after trouble, no old connection is worth its risk
             self.close()
         self._busy = bool(self._queue)
-        if self._busy:  # after those who have just been answered: what they send next goes along
-            asyncio.get_running_loop().call_soon(self._leave)
+        if self._busy:  # at once: the server works on it while those go on who have just been answered
+            self._leave()
 
     def close(self) -> None:
         """Closes the connection; the next packet opens another."""

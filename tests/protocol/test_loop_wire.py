@@ -162,6 +162,40 @@ async def test_of_a_packet_whose_line_is_cut_midway_those_count_that_were_answer
         assert [type(trouble) for trouble in told] == [type(None), Lost, Lost]
 
 
+async def test_what_has_waited_leaves_before_those_go_on_who_have_been_answered(tmp_path: Path) -> None:
+    """So the server is at work while they are."""
+    arrived, told, order = asyncio.Event(), asyncio.Event(), list[str]()
+
+    async def waits(peer: Peer) -> None:
+        arrived.set()
+        await told.wait()
+        await peer.say(b"+OK\r\n")
+        while await peer.asked():
+            await peer.say(b"+OK\r\n")
+
+    async def goes_on(store: Store) -> None:
+        await store.run_async(ask("SET", "a", "1"))
+        order.append("went on")
+
+    async with served(tmp_path, waits) as store:
+        first = asyncio.ensure_future(goes_on(store))
+        await arrived.wait()
+        waiting = [asyncio.ensure_future(store.run_async(ask("SET", "b", n))) for n in range(3)]
+        await asyncio.sleep(0)
+        wire = store.loop_driver().lane().wire
+        assert wire is not None
+        send = wire.send
+
+        def noted(parcels: Any) -> None:
+            order.append(f"sent {len(parcels)}")
+            send(parcels)
+
+        wire.send = noted  # type: ignore[method-assign]
+        told.set()
+        await asyncio.gather(first, *waiting)
+    assert order == ["sent 3", "went on"]
+
+
 @pytest.mark.parametrize("said", [b"", b"$100\r\nabc"])
 async def test_a_server_that_falls_silent_is_given_up_after_the_time_out(tmp_path: Path, said: bytes) -> None:
     async def waits(peer: Peer) -> None:
