@@ -38,6 +38,10 @@ def take_over(connection: Any) -> AsyncWire:
     return LoopWire(writer, connection.socket_timeout)
 
 
+def _nobody() -> None:
+    """Nobody is to be told."""
+
+
 class AsyncWire(ABC):
     """What both kinds share: who waits for which replies."""
 
@@ -51,7 +55,7 @@ class AsyncWire(ABC):
         """An error reply was among its replies."""
         self.node: Node | None = None
         """Which of several servers it leads to."""
-        self.freed: Callable[[], None] = lambda: None
+        self.freed: Callable[[], None] = _nobody
         """Called when nothing is under way any more."""
 
     def stale(self) -> bool:
@@ -74,8 +78,9 @@ class AsyncWire(ABC):
             raise
 
     def close(self) -> None:
-        """Ends it; what is under way is lost."""
+        """Ends it; what is under way is lost, and ``freed`` is not called any more."""
         self.dead = True
+        self.freed = _nobody
         self._hang_up()
 
     @abstractmethod
@@ -91,7 +96,8 @@ class AsyncWire(ABC):
         come, begin = self._come, 0
         self.refused = self.refused or Refusal in map(type, come)
         while self._under_way and (end := begin + self._under_way[0].count) <= len(come):
-            self._under_way.popleft().settle(come[begin:end])
+            self._under_way[0].settle(come[begin:end])
+            self._under_way.popleft()
             begin = end
         del come[:begin]
 
@@ -101,9 +107,10 @@ class AsyncWire(ABC):
         if not waiting:
             self._hang_up()
             return
+        freed = self.freed
         self.close()
         fail(waiting, lost(exc))
-        self.freed()
+        freed()
 
 
 class LoopWire(AsyncWire, asyncio.Protocol):

@@ -10,7 +10,7 @@ import asyncio
 from agentcheckpoint.store.async_wire import AsyncWire
 from agentcheckpoint.store.caller import Caller
 from agentcheckpoint.store.dial import Dial
-from agentcheckpoint.store.effects import Node, NotSent, Packet, Reply
+from agentcheckpoint.store.effects import Lost, Node, NotSent, Packet, Reply
 from agentcheckpoint.store.parcels import Parcel, fail
 
 
@@ -38,13 +38,18 @@ class Lane:
     def _leave(self) -> None:
         """All that is ready leaves."""
         batch, self._queue = self._queue, []
-        patience = max(parcel.patience for parcel in batch)
-        if self.wire is not None and (patience > 1 or self.wire.stale()):
+        try:
+            patience = max(parcel.patience for parcel in batch)
+            if self.wire is not None and (patience > 1 or self.wire.stale()):
+                self.close()
+            if self.wire is None:
+                self._opening = asyncio.ensure_future(self._open(batch, patience))
+            else:
+                self.wire.send(batch)
+        except BaseException:  # a second Ctrl-C is raised wherever the loop is
             self.close()
-        if self.wire is None:
-            self._opening = asyncio.ensure_future(self._open(batch, patience))
-        else:
-            self.wire.send(batch)
+            self._give_up(batch, Lost("interrupted"))
+            raise
 
     async def _open(self, batch: list[Parcel], patience: int) -> None:
         """Sends them on a new connection."""
@@ -70,8 +75,8 @@ class Lane:
         if self.wire is not None and self.wire.refused:  # after trouble, no old connection is worth its risk
             self.close()
         self._busy = bool(self._queue)
-        if self._busy:  # after those who have just been answered: what they send next goes along
-            asyncio.get_running_loop().call_soon(self._leave)
+        if self._busy:  # at once: the server works on it while those go on who have just been answered
+            self._leave()
 
     def close(self) -> None:
         """Closes the connection; the next packet opens another."""

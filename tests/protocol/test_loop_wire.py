@@ -14,6 +14,7 @@ import pytest
 from servers import RedisServer
 
 from agentcheckpoint.errors import StoreRefused
+from agentcheckpoint.store.async_wire import LoopWire
 from agentcheckpoint.store.dial import dial_url
 from agentcheckpoint.store.effects import Lost, NotSent, Packet, Protocol
 from agentcheckpoint.store.store import Store
@@ -168,6 +169,40 @@ async def test_of_a_packet_whose_line_is_cut_midway_those_count_that_were_answer
         assert [type(trouble) for trouble in told] == [type(None), Lost, Lost]
 
 
+async def test_what_has_waited_leaves_before_those_go_on_who_have_been_answered(tmp_path: Path) -> None:
+    """So the server is at work while they are."""
+    arrived, told, order = asyncio.Event(), asyncio.Event(), list[str]()
+
+    async def waits(peer: Peer) -> None:
+        arrived.set()
+        await told.wait()
+        await peer.say(b"+OK\r\n")
+        while await peer.asked():
+            await peer.say(b"+OK\r\n")
+
+    async def goes_on(store: Store) -> None:
+        await store.run_async(ask("SET", "a", "1"))
+        order.append("went on")
+
+    async with served(tmp_path, waits) as store:
+        first = asyncio.ensure_future(goes_on(store))
+        await arrived.wait()
+        waiting = [asyncio.ensure_future(store.run_async(ask("SET", "b", n))) for n in range(3)]
+        await asyncio.sleep(0)
+        wire = store.loop_driver().lane().wire
+        assert wire is not None
+        send = wire.send
+
+        def noted(parcels: Any) -> None:
+            order.append(f"sent {len(parcels)}")
+            send(parcels)
+
+        wire.send = noted  # type: ignore[method-assign]
+        told.set()
+        await asyncio.gather(first, *waiting)
+    assert order == ["sent 3", "went on"]
+
+
 @pytest.mark.parametrize("said", [b"", b"$100\r\nabc"])
 async def test_a_server_that_falls_silent_is_given_up_after_the_time_out(tmp_path: Path, said: bytes) -> None:
     async def waits(peer: Peer) -> None:
@@ -259,3 +294,34 @@ async def test_a_connection_that_was_closed_while_the_loop_was_blocked_costs_not
     store.run(ask("CLIENT", "KILL", "ID", idle))  # the loop has had no turn to hear of it
     assert await store.run_async(ask("CLIENT", "ID")) != idle
     store.loop_driver().release()
+
+
+@pytest.mark.parametrize("where", ["send", "_write", "_hand_out"])
+def test_an_interrupt_in_the_middle_of_it_leaves_nobody_waiting(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """A second Ctrl-C is raised in whatever the loop does at the moment."""
+    store = Store(dial_url(redis_server.url))
+    store._dial.timeout = 0.3
+    real = getattr(LoopWire, where)
+
+    def interrupted(wire: LoopWire, *rest: Any) -> None:
+        monkeypatch.setattr(LoopWire, where, real)
+        raise KeyboardInterrupt
+
+    async def first() -> None:
+        store.loop_driver().retain()
+        await store.run_async(ask("PING"))
+
+    async def rest() -> Exception | None:
+        told = await asked
+        store.loop_driver().release()
+        return told
+
+    with asyncio.Runner() as runner:
+        runner.run(first())
+        monkeypatch.setattr(LoopWire, where, interrupted)
+        asked = runner.get_loop().create_task(store.run_async(trouble_of("PING")))
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(asyncio.sleep(5))
+        assert isinstance(runner.run(rest()), Lost)
