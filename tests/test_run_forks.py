@@ -233,11 +233,11 @@ def test_many_results_go_in_pieces_of_bounded_size(monkeypatch: pytest.MonkeyPat
 
     with ac.run("run-1", store=url) as run:
         for n in range(30):
-            run.step(ac.Step("read", key=str(n)), lambda n: str(n % 10) * 1000, n)
-    monkeypatch.setattr(copying, "PIECE", 5000)
+            run.step(ac.Step("read", key=str(n)), lambda n: str(n % 10) * 400, n)
+    monkeypatch.setattr(copying, "PIECE", 2000)
     monkeypatch.setattr(Wire, "exchange", noted)
     ac.fork("run-1", after="read[29]", as_="run-2", store=url)
-    assert 4000 < max(sizes) <= 5000 and sum(size > 0 for size in sizes) == 8
+    assert 1600 < max(sizes) <= 2000 and sum(size > 0 for size in sizes) == 8
     with ac.run("run-2", store=url) as run:
         assert [run.step(ac.Step("read", key=str(n)), lambda n: "", n)[0] for n in range(30)] == list("0123456789") * 3
 
