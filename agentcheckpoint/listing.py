@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentcheckpoint.core import ids
-from agentcheckpoint.core.ledger import CostReport, money
+from agentcheckpoint.core.ledger import money
 from agentcheckpoint.core.spending import iso_time
 from agentcheckpoint.errors import CheckpointCorrupt, CheckpointsLost, InvalidName, RunNotFound, SchemaTooNew
 from agentcheckpoint.show.layout import Column, lay_out, plain
 from agentcheckpoint.show.records import cost_record
+from agentcheckpoint.show.text import spent_text
 from agentcheckpoint.store.connect import Connectable, connect
 from agentcheckpoint.store.glimpse import Glimpse, look_at
 from agentcheckpoint.store.index import Listed, newest
@@ -159,14 +160,6 @@ def table(runs: Sequence[RunView], width: int) -> str:
     """The runs as plain text, in lines of so many columns at most, with every control character escaped."""
     lines = [TITLES, *(tuple(plain(cell) for cell in cells_of(run)) for run in runs)]
     return lay_out([Column([line[n] for line in lines], keep, right=n > 2) for n, keep in enumerate(_KEEP)], width)
-
-
-def spent_text(cost: CostReport) -> str:
-    """What was spent, in a few characters: nothing where nothing was bought, and no sum where it is not known."""
-    if not cost.attempts:
-        return ""
-    known = money(cost.spent if cost.spent or not (cost.unpriced or cost.unresolved) else None)
-    return f"≥ {known}" if cost.spent and (cost.unpriced or cost.unresolved) else known
 
 
 def age_text(ms: int) -> str:

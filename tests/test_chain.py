@@ -176,6 +176,7 @@ def test_an_export_has_large_results_in_clear_and_an_import_packs_them_again(tmp
     ac.export_run("r", file, store=there)
     assert text[1:-1] in file.read_text()
     ac.import_run(file, store=here)
-    assert logged(here, "r", Done)[0].payload == logged(there, "r", Done)[0].payload
+    payload = logged(here, "r", Done)[0].payload
+    assert payload == logged(there, "r", Done)[0].payload and payload.codec == "json+zlib"
     with ac.run("r", store=here) as run:
         assert run.step("page", lambda: "read again") == text

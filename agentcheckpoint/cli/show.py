@@ -108,9 +108,9 @@ def _waits(run: RunView) -> list[Line]:
 
 
 def _attempts(rows: tuple[AttemptRow, ...]) -> str:
-    from agentcheckpoint.listing import age_text, spent_text
+    from agentcheckpoint.listing import age_text
     from agentcheckpoint.show.layout import Column, lay_out, plain
-    from agentcheckpoint.show.text import duration_text
+    from agentcheckpoint.show.text import duration_text, spent_text
 
     def error(row: AttemptRow) -> str:
         return "" if row.error is None else plain(f"{row.error.type}: {row.error.message}")[:60]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
-from agentcheckpoint.core.ledger import fold_entries, logged_money, money, report
+from agentcheckpoint.core.ledger import CostReport, fold_entries, logged_money, money, report
 from agentcheckpoint.core.lifecycle import since_restart
 from agentcheckpoint.core.models import (
     Done,
@@ -41,7 +41,7 @@ class StepRow(NamedTuple):
         usage: the tokens that were bought; ``None``: none, or unmeasured.
         cost: nano-dollars spent on the step, as far as known; ``None``: nothing was bought, or no price is known.
         priced: the cost is the whole of it: no attempt is unpriced or unresolved.
-        size: bytes of the recorded result; ``None``: no result.
+        size: bytes that the recorded result takes in the store, packed; ``None``: no result.
         at: when the log last spoke of it, milliseconds since the epoch on the store's clock.
     """
 
@@ -174,6 +174,14 @@ def _cost(row: StepRow) -> str:
     if row.priced:
         return "" if row.cost is None else money(row.cost)
     return money(None) if row.cost is None else f"≥ {money(row.cost)}"
+
+
+def spent_text(cost: CostReport) -> str:
+    """What was spent, in a few characters: nothing where nothing was bought, and no sum where it is not known."""
+    if not cost.attempts:
+        return ""
+    known = money(cost.spent if cost.spent or not (cost.unpriced or cost.unresolved) else None)
+    return f"≥ {known}" if cost.spent and (cost.unpriced or cost.unresolved) else known
 
 
 def duration_text(ms: int) -> str:
